@@ -1,0 +1,36 @@
+//! Fixed places in low memory until the kernel has read the host's memory map.
+//!
+//! Everything below 2 MiB stays unmapped for ever: the null page, and the guard below boot's stack,
+//! which begins exactly there.
+
+use crate::address::{PhysAddr, PhysRange};
+
+/// RAM that boot uses: stack, first page tables, hand-over, the kernel's first page tables.
+pub const BOOT_RAM: PhysRange = fixed(0x20_0000, 0x28_0000);
+/// Boot's stack, at the low end of [`BOOT_RAM`].
+pub const BOOT_STACK: PhysRange = fixed(0x20_0000, 0x21_0000);
+/// The four tables that the 32-bit code fills.
+pub const FIRST_TABLES: PhysRange = fixed(0x21_0000, 0x21_4000);
+/// The page with the hand-over.
+pub const HANDOVER: PhysRange = fixed(0x21_4000, 0x21_5000);
+/// Where the reset code leaves the timestamp counter.
+pub const RESET_TICKS: PhysAddr = PhysAddr::new(0x21_5000);
+/// The tables that the kernel starts with.
+pub const KERNEL_TABLES: PhysRange = fixed(0x22_0000, 0x28_0000);
+/// Where the kernel's segments may lie.
+pub const KERNEL_WINDOW: PhysRange = fixed(0x40_0000, 0x200_0000);
+
+const fn fixed(start: u64, end: u64) -> PhysRange {
+    match PhysRange::new(PhysAddr::new(start), PhysAddr::new(end)) {
+        Some(range) => range,
+        None => panic!("the end is above the start"),
+    }
+}
+
+const _: () = {
+    assert!(BOOT_RAM.contains(BOOT_STACK) && BOOT_RAM.contains(FIRST_TABLES));
+    assert!(BOOT_RAM.contains(HANDOVER) && BOOT_RAM.contains(KERNEL_TABLES));
+    assert!(BOOT_STACK.start().as_u64() == BOOT_RAM.start().as_u64());
+    assert!(!BOOT_STACK.overlaps(FIRST_TABLES) && !FIRST_TABLES.overlaps(HANDOVER));
+    assert!(!HANDOVER.overlaps(KERNEL_TABLES) && !BOOT_RAM.overlaps(KERNEL_WINDOW));
+};

@@ -1,0 +1,334 @@
+//! The image manifest: what this image trusts and how much it allows. It lies in the ROM, so that
+//! the launch measurement covers it; nothing in the guest is configured at run time.
+//!
+//! CBOR, every item a definite-length array: `[version, model or null, limits]`.
+
+use alloc::string::{String, ToString};
+use minicbor::{Decoder, Encoder, decode, encode};
+
+/// Version of the encoding.
+pub const VERSION: u32 = 1;
+/// Longest model name in bytes.
+pub const NAME_MAX_BYTES: usize = 64;
+
+/// RAM in bytes for everything but the model and the requests: boot, kernel, shared pool, network,
+/// cryptography.
+pub const BASE_BYTES: u64 = 56 << 20;
+
+/// Everything that an image fixes besides its code.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Manifest {
+    /// The model, or none: then summaries answer 503.
+    pub model: Option<ModelRef>,
+    /// How much is accepted.
+    pub limits: Limits,
+}
+
+/// A model pack by its digest, and what it takes to run it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelRef {
+    /// Name shown to clients: letters, digits, `.`, `_`, `-`, at most 64 bytes.
+    pub name: String,
+    /// Digest of the pack's head, which holds the digests of its chunks.
+    pub root: [u8; 32],
+    /// Length of the head.
+    pub head_bytes: u32,
+    /// Length of the whole pack.
+    pub pack_bytes: u64,
+    /// RAM that the engine needs beside the pack at the full context.
+    pub working_bytes: u64,
+    /// Tokens that the model can attend to.
+    pub context_tokens: u32,
+}
+
+/// Bounds on what clients may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request body.
+    pub request_bytes: u32,
+    /// Longest prompt.
+    pub prompt_tokens: u32,
+    /// Longest answer.
+    pub output_tokens: u32,
+    /// Connections at one time.
+    pub connections: u32,
+    /// Largest HTTP header section.
+    pub header_bytes: u32,
+    /// How long a connection may stay silent.
+    pub idle_ms: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes: 256 << 10,
+            prompt_tokens: 8192,
+            output_tokens: 512,
+            connections: 64,
+            header_bytes: 8 << 10,
+            idle_ms: 30_000,
+        }
+    }
+}
+
+/// Largest value of each limit: beyond it a manifest is refused as a mistake.
+const LIMITS_MAX: Limits = Limits {
+    request_bytes: 16 << 20,
+    prompt_tokens: 1 << 20,
+    output_tokens: 1 << 20,
+    connections: 1024,
+    header_bytes: 64 << 10,
+    idle_ms: 600_000,
+};
+/// Largest head, in bytes.
+const HEAD_MAX_BYTES: u32 = 16 << 20;
+/// Largest pack and working memory, in bytes.
+const MODEL_MAX_BYTES: u64 = 1 << 40;
+
+/// Why a manifest is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// Not the CBOR items of a manifest, or bytes behind its end.
+    Encoding,
+    /// Another version.
+    Version(u32),
+    /// The named field is outside its bounds.
+    Field(&'static str),
+}
+
+impl From<decode::Error> for ManifestError {
+    fn from(_: decode::Error) -> Self {
+        Self::Encoding
+    }
+}
+
+impl Manifest {
+    /// Reads a manifest that must fill `bytes` exactly.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let mut cbor = Decoder::new(bytes);
+        array(&mut cbor, 3)?;
+        let version = cbor.u32()?;
+        if version != VERSION {
+            return Err(ManifestError::Version(version));
+        }
+        let model = match cbor.datatype()? {
+            minicbor::data::Type::Null => {
+                cbor.null()?;
+                None
+            }
+            _ => Some(ModelRef::decode(&mut cbor)?),
+        };
+        let limits = Limits::decode(&mut cbor)?;
+        if cbor.position() != bytes.len() {
+            return Err(ManifestError::Encoding);
+        }
+        let manifest = Self { model, limits };
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The manifest's bytes, the same for the same manifest; an error if a field is out of bounds.
+    pub fn encode(&self) -> Result<alloc::vec::Vec<u8>, ManifestError> {
+        self.check()?;
+        let mut cbor = Encoder::new(alloc::vec::Vec::new());
+        self.write(&mut cbor).map_err(|_| ManifestError::Encoding)?;
+        Ok(cbor.into_writer())
+    }
+
+    /// RAM in bytes that a machine must have for this image: the model, two request bodies (the
+    /// encrypted one and the clear one) for each connection, and [`BASE_BYTES`] for everything else.
+    pub fn memory_bytes(&self) -> u64 {
+        let model = self
+            .model
+            .as_ref()
+            .map_or(0, |model| model.pack_bytes + model.working_bytes);
+        let bodies = 2 * u64::from(self.limits.connections) * u64::from(self.limits.request_bytes);
+        BASE_BYTES + bodies + model
+    }
+
+    fn write(
+        &self,
+        cbor: &mut Encoder<alloc::vec::Vec<u8>>,
+    ) -> Result<(), encode::Error<core::convert::Infallible>> {
+        cbor.array(3)?.u32(VERSION)?;
+        match &self.model {
+            None => cbor.null()?,
+            Some(model) => cbor
+                .array(6)?
+                .str(&model.name)?
+                .bytes(&model.root)?
+                .u32(model.head_bytes)?
+                .u64(model.pack_bytes)?
+                .u64(model.working_bytes)?
+                .u32(model.context_tokens)?,
+        };
+        cbor.array(6)?;
+        for limit in self.limits.fields() {
+            cbor.u32(limit.1)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        if let Some(model) = &self.model {
+            model.check()?;
+        }
+        self.limits.check()
+    }
+}
+
+impl ModelRef {
+    fn decode(cbor: &mut Decoder<'_>) -> Result<Self, ManifestError> {
+        array(cbor, 6)?;
+        let name = cbor.str()?;
+        if name.len() > NAME_MAX_BYTES {
+            return Err(ManifestError::Field("name"));
+        }
+        Ok(Self {
+            name: name.to_string(),
+            root: cbor
+                .bytes()?
+                .try_into()
+                .map_err(|_| ManifestError::Field("root"))?,
+            head_bytes: cbor.u32()?,
+            pack_bytes: cbor.u64()?,
+            working_bytes: cbor.u64()?,
+            context_tokens: cbor.u32()?,
+        })
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+        let good_name = !self.name.is_empty()
+            && self.name.len() <= NAME_MAX_BYTES
+            && self.name.bytes().all(plain);
+        let head = u64::from(self.head_bytes);
+        for (good, field) in [
+            (good_name, "name"),
+            (
+                (1..=HEAD_MAX_BYTES).contains(&self.head_bytes),
+                "head_bytes",
+            ),
+            (
+                (head..=MODEL_MAX_BYTES).contains(&self.pack_bytes),
+                "pack_bytes",
+            ),
+            (self.working_bytes <= MODEL_MAX_BYTES, "working_bytes"),
+            (self.context_tokens > 0, "context_tokens"),
+        ] {
+            if !good {
+                return Err(ManifestError::Field(field));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Limits {
+    fn decode(cbor: &mut Decoder<'_>) -> Result<Self, ManifestError> {
+        array(cbor, 6)?;
+        Ok(Self {
+            request_bytes: cbor.u32()?,
+            prompt_tokens: cbor.u32()?,
+            output_tokens: cbor.u32()?,
+            connections: cbor.u32()?,
+            header_bytes: cbor.u32()?,
+            idle_ms: cbor.u32()?,
+        })
+    }
+
+    /// Names and values, in the order of the encoding.
+    fn fields(&self) -> [(&'static str, u32); 6] {
+        [
+            ("request_bytes", self.request_bytes),
+            ("prompt_tokens", self.prompt_tokens),
+            ("output_tokens", self.output_tokens),
+            ("connections", self.connections),
+            ("header_bytes", self.header_bytes),
+            ("idle_ms", self.idle_ms),
+        ]
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        for ((name, value), (_, most)) in self.fields().into_iter().zip(LIMITS_MAX.fields()) {
+            if value == 0 || value > most {
+                return Err(ManifestError::Field(name));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn array(cbor: &mut Decoder<'_>, items: u64) -> Result<(), ManifestError> {
+    if cbor.array()? == Some(items) {
+        Ok(())
+    } else {
+        Err(ManifestError::Encoding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Manifest {
+        Manifest {
+            model: Some(ModelRef {
+                name: "tiny".into(),
+                root: [7; 32],
+                head_bytes: 8192,
+                pack_bytes: 1 << 27,
+                working_bytes: 1 << 25,
+                context_tokens: 2048,
+            }),
+            limits: Limits::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for manifest in [full(), Manifest::default()] {
+            assert_eq!(Manifest::decode(&manifest.encode().unwrap()), Ok(manifest));
+        }
+    }
+
+    #[test]
+    fn memory_grows_with_the_model_and_the_limits() {
+        assert_eq!(Manifest::default().memory_bytes(), 88 << 20);
+        let with_model = full().memory_bytes() - Manifest::default().memory_bytes();
+        assert_eq!(with_model, (1 << 27) + (1 << 25));
+    }
+
+    #[test]
+    fn bounds_hold_in_both_directions() {
+        let mut wrong = full();
+        wrong.model.as_mut().unwrap().name = "two words".into();
+        assert_eq!(wrong.encode(), Err(ManifestError::Field("name")));
+        let mut wrong = full();
+        wrong.limits.connections = 0;
+        assert_eq!(wrong.encode(), Err(ManifestError::Field("connections")));
+        let mut wrong = full();
+        wrong.model.as_mut().unwrap().pack_bytes = 5;
+        assert_eq!(wrong.encode(), Err(ManifestError::Field("pack_bytes")));
+    }
+
+    #[test]
+    fn cut_extended_and_altered_bytes_are_refused_or_sound() {
+        let good = full().encode().unwrap();
+        for length in 0..good.len() {
+            assert!(Manifest::decode(&good[..length]).is_err());
+        }
+        let longer: alloc::vec::Vec<u8> = good.iter().copied().chain([0]).collect();
+        assert_eq!(Manifest::decode(&longer), Err(ManifestError::Encoding));
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bytes = good.clone();
+                bytes[at] ^= 1 << bit;
+                if let Ok(manifest) = Manifest::decode(&bytes) {
+                    assert_eq!(manifest.check(), Ok(()));
+                }
+            }
+        }
+    }
+}

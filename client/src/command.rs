@@ -1,0 +1,255 @@
+//! The `cloister` command: arguments, output, exit status.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use cloister_protocol::api::summarize::{Message, Request, Response, Style};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use crate::messages::{self, Format, MessagesError};
+use crate::{Client, ClientError, Policy};
+
+/// Exit status: it failed, and a message said what and where.
+const FAILED: u8 = 1;
+/// Exit status: the server's evidence is not acceptable, and nothing was sent.
+const REFUSED: u8 = 3;
+
+/// Ask a Cloister server.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cloister",
+    version,
+    about,
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was sent)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Ask for a summary of a chat thread, a mail or an article.
+    #[command(after_help = ASK_HELP)]
+    Ask(Ask),
+}
+
+const ASK_HELP: &str = "\
+Messages file:
+  JSON         [{\"from\": \"Ana\", \"text\": \"The launch moves to Thursday.\"}, ...]
+               or an object with that list as its field \"messages\"; \"from\" may be left out.
+  plain text   each paragraph is one message without a sender (blank lines separate paragraphs).
+  Read as JSON if the name ends in .json or the text begins with [ or {; --format decides otherwise.
+
+Example:
+  cloister ask --server http://127.0.0.1:8080 --messages thread.json --style bullets --insecure-no-attestation
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was sent).";
+
+#[derive(Debug, clap::Args)]
+struct Ask {
+    /// Address of the server: http://HOST:PORT. Requests are sealed before they leave this program.
+    #[arg(long, value_name = "URL")]
+    server: String,
+    /// File with the messages, - for standard input.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    messages: PathBuf,
+    /// How the file is read.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Form of the summary.
+    #[arg(long, value_name = "STYLE", default_value = "bullets", value_parser = parse_style)]
+    style: Style,
+    /// The most tokens of the summary; the server's limit if not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: Option<u32>,
+    /// Seconds until an answer is given up. Emulated guests are slow.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    timeout: u64,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+    /// Accept a server that proves nothing about itself. Whoever runs it can read the messages. For tests.
+    #[arg(long)]
+    insecure_no_attestation: bool,
+}
+
+fn parse_style(name: &str) -> Result<Style, String> {
+    Style::from_name(name).ok_or_else(|| format!("expected one of {}", Style::NAMES.join(", ")))
+}
+
+/// Anything that ends the command before it has a summary.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Messages(#[from] MessagesError),
+    #[error("{0}: there is no text to summarize")]
+    Empty(PathBuf),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot write the result: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl CommandError {
+    fn status(&self) -> u8 {
+        match self {
+            Self::Client(ClientError::Refused(_)) => REFUSED,
+            _ => FAILED,
+        }
+    }
+}
+
+/// Runs the command with this process's arguments.
+pub fn main() -> ExitCode {
+    let Command::Ask(ask) = Cli::parse().command;
+    match run(&ask) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cloister: {error}");
+            if ask.json {
+                println!(
+                    "{}",
+                    json!({ "error": error.to_string(), "exit_status": error.status() })
+                );
+            }
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+fn run(ask: &Ask) -> Result<(), CommandError> {
+    let request = read_request(ask)?;
+    let policy = Policy {
+        accept_unattested: ask.insecure_no_attestation,
+    };
+    let mut client = Client::connect(&ask.server, Duration::from_secs(ask.timeout), policy)?;
+    let started = Instant::now();
+    let spinner = waiting_spinner();
+    let response = client.summarize(&request);
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    print(ask, &client, &response?, started.elapsed())?;
+    Ok(())
+}
+
+fn read_request(ask: &Ask) -> Result<Request, CommandError> {
+    let messages = messages::read(&ask.messages, ask.format)?;
+    if messages
+        .iter()
+        .all(|message| message.text.trim().is_empty())
+    {
+        return Err(CommandError::Empty(ask.messages.clone()));
+    }
+    let messages = messages
+        .into_iter()
+        .map(|message| Message::new(message.from, message.text))
+        .collect();
+    Ok(Request {
+        messages,
+        style: ask.style,
+        max_tokens: ask.max_tokens,
+    })
+}
+
+fn waiting_spinner() -> Option<ProgressBar> {
+    let spinner = std::io::stderr()
+        .is_terminal()
+        .then(ProgressBar::new_spinner)?;
+    spinner.set_message("sealed and sent; waiting for the summary");
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    Some(spinner)
+}
+
+fn print(ask: &Ask, client: &Client, response: &Response, took: Duration) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let attestation = client.attestation();
+    if ask.json {
+        let document = json!({
+            "summary": response.summary,
+            "style": ask.style.name(),
+            "machine_made": true,
+            "model": response.model,
+            "usage": response.usage,
+            "seconds": took.as_secs_f64(),
+            "attestation": {
+                "kind": attestation.kind(),
+                "attested": attestation.is_attested(),
+                "notice": attestation.notice(),
+            },
+        });
+        return writeln!(out, "{document}");
+    }
+    writeln!(out, "{}\n", safe_for_terminal(&response.summary))?;
+    let usage = response.usage;
+    write!(
+        out,
+        "Written by a machine; it can be wrong. Model {}, ",
+        safe_for_terminal(&response.model)
+    )?;
+    let parts = if usage.parts > 1 {
+        format!(" in {} parts", usage.parts)
+    } else {
+        String::new()
+    };
+    let (read, written, seconds) = (usage.prompt_tokens, usage.output_tokens, took.as_secs_f64());
+    writeln!(
+        out,
+        "{read} tokens read{parts}, {written} written, {seconds:.1} s."
+    )?;
+    writeln!(out, "{}.", attestation.notice())
+}
+
+/// A model may write anything, terminal control sequences too: only line breaks and tabs are left of them.
+fn safe_for_terminal(text: &str) -> String {
+    let allowed = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.trim()
+        .chars()
+        .map(|c| if allowed(c) { c } else { '\u{fffd}' })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_values_are_explained() {
+        let text = |words: &[&str]| {
+            let words = [&["cloister", "ask", "--server", "http://h"], words].concat();
+            Cli::try_parse_from(words)
+                .map(drop)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(text(&["--style", "poem"]).contains("bullets, paragraph, headline"));
+        assert!(text(&["--max-tokens", "0"]).contains("max-tokens"));
+        assert!(text(&["--timeout", "0"]).contains("timeout"));
+    }
+
+    #[test]
+    fn a_summary_cannot_control_the_terminal() {
+        assert_eq!(
+            safe_for_terminal(" a\u{1b}[2J\nb\tc\u{7} "),
+            "a\u{fffd}[2J\nb\tc\u{fffd}"
+        );
+    }
+
+    #[test]
+    fn the_statuses_of_errors() {
+        let refused = CommandError::Client(ClientError::Refused(crate::Refusal::Unattested));
+        assert_eq!(refused.status(), REFUSED);
+        assert_eq!(CommandError::Empty("-".into()).status(), FAILED);
+    }
+}

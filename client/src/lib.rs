@@ -1,0 +1,25 @@
+//! The client: asks a Cloister server, after it has judged what the server shows of itself.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use cloister_client::{Client, Policy};
+//! use cloister_protocol::api::summarize::{Message, Request, Style};
+//!
+//! let policy = Policy { accept_unattested: true };
+//! let mut client = Client::connect("http://127.0.0.1:8080", Duration::from_secs(600), policy)?;
+//! let messages = vec![Message::new("Ana", "The launch moves to Thursday.")];
+//! let response = client.summarize(&Request { messages, style: Style::Headline, max_tokens: None })?;
+//! println!("{}", response.summary);
+//! # Ok::<(), cloister_client::ClientError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod client;
+pub mod command;
+pub mod messages;
+mod policy;
+mod transport;
+
+pub use client::{Client, ClientError};
+pub use policy::{Attestation, Policy, Refusal};
+pub use transport::TransportError;

@@ -1,0 +1,300 @@
+//! How matrices lie in memory: tiles of eight rows, made for integer dot products without horizontal sums.
+//!
+//! A matrix of `rows x columns` is a run of tiles. A tile holds eight rows (the last one may be padded with zero
+//! rows); inside, columns come in blocks of 32, and a block's quants come in eight *groups* of four columns. Group
+//! `g` is one 32-byte vector: byte `4 * r + c` belongs to row `r`, column `4 * g + c`. Multiplying it with four
+//! broadcast activations gives one sum for each row in its own 32-bit lane.
+//!
+//! ```text
+//! tile    = exponents (8 x i16 of the scales, 8 x i16 of the minima),
+//!           scales (8 x i16 for each block), minima (the same, for kinds that have them),
+//!           sub-scales and sub-minima (kinds with super-blocks), quants of all blocks
+//! nibbles = 128 bytes: vector j holds the low 4 bits of group j in its low nibbles, of group j + 4 in its high ones
+//! ```
+//!
+//! A weight is `quant * scale * 2^exponent (+ min * 2^min_exponent)`: scales are integers relative to a power of two
+//! for each row. With activations of the same form (see [`activations`]) a whole dot product is integer arithmetic,
+//! the same bit for bit on every processor, and one conversion to f32 at its end.
+//!
+//! # Why no sum overflows
+//! For one block let `p` be the bound of the integer dot product, `w = (scale * mantissa) >> shift` with
+//! `|scale| < 2^15`, `mantissa < 2^15`, so `|w| < 2^30`. Sums are i64 over `n` blocks:
+//!
+//! | kind | p | n at 16,384 columns | bits of `p * w * n` |
+//! |---|---|---|---|
+//! | 32 columns, 8 bits | 128 * 127 * 32 < 2^19 | 2^9 | 58 |
+//! | 256 columns, 4 bits | 15 * 63 * 127 * 256 < 2^25 | 2^6 | 61 |
+//! | 256 columns, 6 bits | 32 * 128 * 127 * 256 < 2^27 | 2^6 | 63, and below: 127 < 2^7 leaves `p < 0.993 * 2^27` |
+//! | 32 columns, 14 bits | 8191 * 2047 * 32 < 2^29 | 2^9 | 59, because `w` is shifted right by 9 more here |
+//!
+//! Scales of a pack that was not made by [`encode`] may be larger; sums then wrap, which gives wrong numbers and
+//! nothing worse.
+
+pub mod activations;
+pub mod encode;
+mod rows;
+
+#[cfg(test)]
+mod tests;
+
+pub use rows::row_to_f32;
+pub(crate) use rows::{block_quants, i16_at};
+
+/// Rows in a tile.
+pub const TILE_ROWS: usize = 8;
+/// Columns in a block.
+pub const BLOCK: usize = 32;
+/// Columns in a super-block.
+pub const SUPER_BLOCK: usize = 256;
+/// How far the combined scale of a [`Kind::Wide`] block is shifted right beyond the others, so that sums fit.
+pub(crate) const WIDE_SHIFT: u32 = 9;
+/// Bytes of a tile's exponents.
+pub(crate) const EXPONENT_BYTES: usize = 32;
+
+/// How the weights of a matrix are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// 4 bits, zero point 8, a scale for 32 columns (GGUF Q4_0).
+    Nibble = 1,
+    /// 4 bits, a scale and a minimum for 32 columns (GGUF Q4_1).
+    NibbleMin = 2,
+    /// 5 bits, zero point 16, a scale for 32 columns (GGUF Q5_0).
+    Five = 3,
+    /// 8 bits, zero point 128, a scale for 32 columns (GGUF Q8_0).
+    Byte = 4,
+    /// 4 bits; scale and minimum for 256 columns, each times a 6-bit integer for 32 columns (GGUF Q4_K).
+    NibbleSuper = 5,
+    /// 6 bits, zero point 32; a scale for 256 columns times an 8-bit integer for 16 columns (GGUF Q6_K).
+    SixSuper = 6,
+    /// 14 bits, signed, a scale for 32 columns; activations have 12 bits (GGUF F32, F16 and BF16).
+    Wide = 7,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::Nibble,
+        Self::NibbleMin,
+        Self::Five,
+        Self::Byte,
+        Self::NibbleSuper,
+        Self::SixSuper,
+        Self::Wide,
+    ];
+
+    /// Columns that share a scale; the number of columns of a matrix is a multiple of it.
+    pub const fn block(self) -> usize {
+        match self {
+            Self::NibbleSuper | Self::SixSuper => SUPER_BLOCK,
+            _ => BLOCK,
+        }
+    }
+
+    /// True for kinds with a minimum beside the scale.
+    pub const fn has_min(self) -> bool {
+        matches!(self, Self::NibbleMin | Self::NibbleSuper)
+    }
+
+    /// Bytes of the quants of 8 rows x 32 columns.
+    pub const fn quant_bytes(self) -> usize {
+        match self {
+            Self::Nibble | Self::NibbleMin | Self::NibbleSuper => 128,
+            Self::Five => 160,
+            Self::SixSuper => 192,
+            Self::Byte => 256,
+            Self::Wide => 512,
+        }
+    }
+
+    /// Bytes of the sub-scales of 8 rows x one super-block.
+    pub const fn subscale_bytes(self) -> usize {
+        match self {
+            Self::NibbleSuper => 8 * TILE_ROWS,
+            Self::SixSuper => 16 * TILE_ROWS,
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the sub-minima of 8 rows x one super-block.
+    pub const fn submin_bytes(self) -> usize {
+        match self {
+            Self::NibbleSuper => 8 * TILE_ROWS,
+            _ => 0,
+        }
+    }
+
+    /// How activations that meet this kind are quantized.
+    pub const fn rule(self) -> activations::Rule {
+        match self {
+            Self::NibbleSuper | Self::SixSuper => activations::Rule::Super,
+            Self::Wide => activations::Rule::Wide,
+            _ => activations::Rule::Block,
+        }
+    }
+
+    /// Bytes of one tile, a multiple of 32; `None` unless `columns` is a multiple of [`Kind::block`].
+    pub const fn tile_bytes(self, columns: usize) -> Option<usize> {
+        if columns == 0 || !columns.is_multiple_of(self.block()) {
+            return None;
+        }
+        Some(Spans::of(self, columns).quants_end)
+    }
+
+    fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u32 == code)
+    }
+}
+
+/// How a tensor of a pack is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// A vector of little-endian f32.
+    F32,
+    /// A matrix in tiles.
+    Tiles(Kind),
+}
+
+impl Encoding {
+    /// The number that stands for it in a pack.
+    pub fn code(self) -> u32 {
+        match self {
+            Self::F32 => 0,
+            Self::Tiles(kind) => kind as u32,
+        }
+    }
+
+    /// The inverse of [`Encoding::code`].
+    pub fn from_code(code: u32) -> Option<Self> {
+        if code == 0 {
+            Some(Self::F32)
+        } else {
+            Kind::from_code(code).map(Self::Tiles)
+        }
+    }
+
+    /// Bytes of a tensor, `None` for shapes that this encoding cannot have.
+    pub fn bytes(self, rows: usize, columns: usize) -> Option<usize> {
+        match self {
+            Self::F32 if rows == 1 => columns.checked_mul(size_of::<f32>()),
+            Self::F32 => None,
+            Self::Tiles(kind) => kind
+                .tile_bytes(columns)?
+                .checked_mul(rows.div_ceil(TILE_ROWS)),
+        }
+    }
+}
+
+/// Where the parts of a tile end, in bytes from its start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spans {
+    pub(crate) scales_end: usize,
+    pub(crate) mins_end: usize,
+    pub(crate) subscales_end: usize,
+    pub(crate) submins_end: usize,
+    pub(crate) quants_end: usize,
+}
+
+impl Spans {
+    pub(crate) const fn of(kind: Kind, columns: usize) -> Self {
+        let blocks = columns / kind.block();
+        // Padded to whole vectors, so that quants begin on a vector boundary.
+        let scale_bytes = (blocks * TILE_ROWS * 2).next_multiple_of(32);
+        let scales_end = EXPONENT_BYTES + scale_bytes;
+        let mins_end = scales_end + if kind.has_min() { scale_bytes } else { 0 };
+        let subscales_end = mins_end + blocks * kind.subscale_bytes();
+        let submins_end = subscales_end + blocks * kind.submin_bytes();
+        let quants_end = submins_end + columns / BLOCK * kind.quant_bytes();
+        Self {
+            scales_end,
+            mins_end,
+            subscales_end,
+            submins_end,
+            quants_end,
+        }
+    }
+}
+
+/// The parts of one tile.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tile<'p> {
+    /// Exponents of the scales and of the minima, by row.
+    pub(crate) exponents: [[i16; TILE_ROWS]; 2],
+    /// 8 x i16 for each block.
+    pub(crate) scales: &'p [u8],
+    /// 8 x i16 for each block, or nothing.
+    pub(crate) mins: &'p [u8],
+    pub(crate) subscales: &'p [u8],
+    pub(crate) submins: &'p [u8],
+    pub(crate) quants: &'p [u8],
+}
+
+/// A matrix of a pack: `rows` outputs of `columns` inputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'p> {
+    kind: Kind,
+    rows: usize,
+    columns: usize,
+    tile_bytes: usize,
+    data: &'p [u8],
+}
+
+impl<'p> Matrix<'p> {
+    /// A matrix over packed bytes; `None` when their number does not fit the shape.
+    pub fn new(kind: Kind, rows: usize, columns: usize, data: &'p [u8]) -> Option<Self> {
+        let tile_bytes = kind.tile_bytes(columns)?;
+        let expected = tile_bytes.checked_mul(rows.div_ceil(TILE_ROWS))?;
+        (expected == data.len() && columns <= crate::pack::format::MAX_COLUMNS).then_some(Self {
+            kind,
+            rows,
+            columns,
+            tile_bytes,
+            data,
+        })
+    }
+
+    /// How the weights are stored.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Number of outputs.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of inputs.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Number of tiles.
+    pub fn tiles(&self) -> usize {
+        self.rows.div_ceil(TILE_ROWS)
+    }
+
+    /// The parts of tile `index`.
+    ///
+    /// # Panics
+    /// When `index` is not below [`Matrix::tiles`].
+    pub(crate) fn tile(&self, index: usize) -> Tile<'p> {
+        let bytes = &self.data[index * self.tile_bytes..][..self.tile_bytes];
+        let spans = Spans::of(self.kind, self.columns);
+        let mut exponents = [[0; TILE_ROWS]; 2];
+        for (exponent, bytes) in exponents
+            .as_flattened_mut()
+            .iter_mut()
+            .zip(bytes.as_chunks::<2>().0)
+        {
+            *exponent = i16::from_le_bytes(*bytes);
+        }
+        Tile {
+            exponents,
+            scales: &bytes[EXPONENT_BYTES..spans.scales_end],
+            mins: &bytes[spans.scales_end..spans.mins_end],
+            subscales: &bytes[spans.mins_end..spans.subscales_end],
+            submins: &bytes[spans.subscales_end..spans.submins_end],
+            quants: &bytes[spans.submins_end..spans.quants_end],
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Tiles and quantized activations, against their definitions.
+
+use super::activations::{Activations, Rule};
+use super::encode::{self, EncodeError, RowBlock, packed_scale};
+use super::{BLOCK, Encoding, Kind, Matrix, Spans, TILE_ROWS, row_to_f32};
+use crate::simd::tests::Random;
+
+fn block(kind: Kind, scale: f32) -> RowBlock {
+    RowBlock {
+        scale,
+        min: 0.0,
+        quants: vec![1; kind.block()],
+        subscales: match kind {
+            Kind::NibbleSuper => vec![1; 8],
+            Kind::SixSuper => vec![1; 16],
+            _ => Vec::new(),
+        },
+        submins: if kind == Kind::NibbleSuper {
+            vec![1; 8]
+        } else {
+            Vec::new()
+        },
+    }
+}
+
+#[test]
+fn sizes_are_whole_vectors() {
+    for kind in Kind::ALL {
+        for blocks in 1..12 {
+            let columns = kind.block() * blocks;
+            let bytes = kind.tile_bytes(columns).expect("whole blocks");
+            assert!(bytes.is_multiple_of(32));
+            assert_eq!(Spans::of(kind, columns).quants_end, bytes);
+            assert_eq!(Encoding::Tiles(kind).bytes(9, columns), Some(2 * bytes));
+        }
+        assert_eq!(kind.tile_bytes(kind.block() + 1), None);
+        assert_eq!(kind.tile_bytes(0), None);
+        assert_eq!(
+            Encoding::from_code(Encoding::Tiles(kind).code()),
+            Some(Encoding::Tiles(kind))
+        );
+    }
+    assert_eq!(Encoding::F32.bytes(2, 4), None);
+    assert_eq!(Encoding::from_code(8), None);
+    assert!(Matrix::new(Kind::Byte, 1, 32, &[0; 3]).is_none());
+}
+
+#[test]
+fn scales_near_the_largest_are_exact() {
+    let kind = Kind::Five;
+    // f16 numbers with all 11 bits in use, down to a sixteenth of the largest.
+    let scales = [
+        1.0 + 1.0 / 1024.0,
+        -(0.5 + 1.0 / 2048.0),
+        0.25 + 1.0 / 4096.0,
+        0.125 + 1.0 / 8192.0,
+    ];
+    let scales = scales.map(|scale: f32| scale / 512.0);
+    let row: Vec<RowBlock> = scales.iter().map(|scale| block(kind, *scale)).collect();
+    let columns = row.len() * BLOCK;
+    let mut bytes = Vec::new();
+    encode::tile(kind, columns, &[row], &mut bytes).expect("the row has its shape");
+    let matrix = Matrix::new(kind, 1, columns, &bytes).expect("one tile");
+    let mut weights = vec![0.0; columns];
+    row_to_f32(&matrix, 0, &mut weights);
+    for (weights, scale) in weights.chunks(BLOCK).zip(scales) {
+        assert_eq!(weights, [scale; BLOCK]);
+        assert_eq!(packed_scale(scale, scales[0]), scale);
+    }
+}
+
+#[test]
+fn rows_that_do_not_belong_to_a_kind_are_refused() {
+    for kind in Kind::ALL {
+        let good = block(kind, 1.0);
+        let encode =
+            |block: RowBlock| encode::tile(kind, kind.block(), &[vec![block]], &mut Vec::new());
+        assert_eq!(encode(good.clone()), Ok(()));
+        for scale in [f32::NAN, f32::INFINITY] {
+            assert_eq!(
+                encode(RowBlock {
+                    scale,
+                    ..good.clone()
+                }),
+                Err(EncodeError::NotFinite)
+            );
+            assert_eq!(
+                encode(RowBlock {
+                    min: scale,
+                    ..good.clone()
+                }),
+                Err(EncodeError::NotFinite)
+            );
+        }
+        let shapes = [
+            RowBlock {
+                quants: vec![9000; kind.block()],
+                ..good.clone()
+            },
+            RowBlock {
+                quants: vec![0; 16],
+                ..good.clone()
+            },
+            RowBlock {
+                subscales: vec![0; 3],
+                ..good.clone()
+            },
+            RowBlock {
+                submins: vec![64; 8],
+                ..good.clone()
+            },
+        ];
+        for shape in shapes {
+            assert_eq!(encode(shape), Err(EncodeError::Shape), "{kind:?}");
+        }
+        let rows = vec![vec![good]; TILE_ROWS + 1];
+        assert_eq!(
+            encode::tile(kind, kind.block(), &rows, &mut Vec::new()),
+            Err(EncodeError::Shape)
+        );
+        assert_eq!(
+            encode::tile(kind, kind.block(), &[], &mut Vec::new()),
+            Err(EncodeError::Shape)
+        );
+        assert_eq!(
+            encode::tile(kind, 1, &rows[..1], &mut Vec::new()),
+            Err(EncodeError::Shape)
+        );
+    }
+}
+
+/// What a quantized block stands for.
+fn value(activations: &Activations, rule: Rule, index: usize) -> f64 {
+    let scale = activations.scales[index / rule.block()];
+    let exponent = activations.exponents[index / activations.columns];
+    let quant = match rule {
+        Rule::Wide => f64::from(activations.wide[index]),
+        _ => f64::from(activations.quants[index]),
+    };
+    quant * f64::from(scale.mantissa) * 2f64.powi(exponent - scale.shift as i32)
+}
+
+#[test]
+fn quantized_activations_are_near_what_they_stand_for() {
+    let mut random = Random(3);
+    for (rule, largest) in [
+        (Rule::Block, 127.0),
+        (Rule::Super, 127.0),
+        (Rule::Wide, 2047.0),
+    ] {
+        let (tokens, columns) = (3, 512);
+        let x: Vec<f32> = (0..tokens * columns)
+            .map(|i| random.float() * if i / 256 % 2 == 0 { 1.0 } else { 1e-4 })
+            .collect();
+        let mut activations = Activations::default();
+        activations.quantize(rule, &x, tokens, columns);
+        for (block, x) in x.chunks(rule.block()).enumerate() {
+            let top = x.iter().fold(0.0f32, |top, x| top.max(x.abs()));
+            for (i, x) in x.iter().enumerate() {
+                let error =
+                    (value(&activations, rule, block * rule.block() + i) - f64::from(*x)).abs();
+                // Half a step, and the rounding of the scale to 15 bits.
+                assert!(
+                    error <= f64::from(top) * (0.5 / largest + 1.0 / 32_768.0),
+                    "{rule:?}: {error} of {top}"
+                );
+            }
+        }
+        let sums: i64 = activations.sums.iter().map(|sum| i64::from(*sum)).sum();
+        let quants: i64 = activations
+            .quants
+            .iter()
+            .map(|quant| i64::from(*quant))
+            .sum();
+        assert_eq!(sums, quants);
+        let pairs: i64 = activations
+            .pair_sums
+            .iter()
+            .flatten()
+            .map(|sum| i64::from(*sum))
+            .sum();
+        assert_eq!(pairs, quants);
+    }
+}
+
+#[test]
+fn infinities_and_absent_numbers_count_as_zeros() {
+    let mut x = vec![1.0; 64];
+    x[3] = f32::NAN;
+    for rule in [Rule::Block, Rule::Wide] {
+        let mut activations = Activations::default();
+        activations.quantize(rule, &x, 1, 64);
+        assert_eq!(value(&activations, rule, 0), 0.0);
+        assert!((value(&activations, rule, 40) - 1.0).abs() < 1e-3);
+    }
+    let mut activations = Activations::default();
+    activations.quantize(Rule::Block, &[1e-44; 32], 1, 32);
+    assert_eq!(activations.quants, [0; 32]);
+}

@@ -1,0 +1,22 @@
+//! Model pack, tokenizer, transformer, SIMD kernels and summaries: the same crate on the host and in
+//! the guest.
+
+#![cfg_attr(not(test), no_std)]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+pub mod generate;
+pub mod layout;
+pub mod model;
+mod ops;
+pub mod pack;
+pub mod sample;
+pub mod session;
+pub mod simd;
+pub mod summary;
+pub mod tokenizer;
+mod wiped;
+
+pub use model::Model;
+pub use session::{Session, Step};

@@ -1,0 +1,153 @@
+//! Keys and values of the positions so far, as 16-bit integers with a power-of-two scale for each head and position.
+//!
+//! Memory grows by segments of 64 positions, so that a short request neither clears nor wipes the whole context's.
+
+use super::SessionError;
+use crate::pack::Config;
+use alloc::vec::Vec;
+use zeroize::Zeroize;
+
+/// Positions in a segment.
+pub(super) const SEGMENT: usize = 64;
+/// Bits of a key's magnitude.
+const KEY_BITS: i32 = 15;
+/// Bits of a value's magnitude: 2^11 * the 2^20 to which attention bounds a sum of weights fits 32 bits.
+const VALUE_BITS: i32 = 11;
+
+/// One key or value head of 64 positions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head<'k> {
+    /// Keys: `[SEGMENT][head_dim]`; values: `[SEGMENT / 2][head_dim][2]`.
+    pub(super) numbers: &'k [i16],
+    /// `[SEGMENT]`: the number of position `p` stands for `number * 2^exponents[p]`.
+    pub(super) exponents: &'k [i16],
+}
+
+/// 64 positions of every layer. Wiped when dropped.
+#[derive(Debug)]
+struct Segment {
+    /// `[layers][kv_heads][SEGMENT][head_dim]`
+    keys: Vec<i16>,
+    /// `[layers][kv_heads][SEGMENT / 2][head_dim][2]`: products run over pairs of positions.
+    values: Vec<i16>,
+    /// `[layers][kv_heads][SEGMENT]`
+    key_exponents: Vec<i16>,
+    /// `[layers][kv_heads][SEGMENT]`
+    value_exponents: Vec<i16>,
+}
+
+impl Segment {
+    fn new(config: &Config) -> Result<Self, SessionError> {
+        let heads = config.layers * config.kv_heads;
+        let numbers = heads * SEGMENT * config.head_dim;
+        Ok(Self {
+            keys: zeros(numbers)?,
+            values: zeros(numbers)?,
+            key_exponents: zeros(heads * SEGMENT)?,
+            value_exponents: zeros(heads * SEGMENT)?,
+        })
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.keys.zeroize();
+        self.values.zeroize();
+        self.key_exponents.zeroize();
+        self.value_exponents.zeroize();
+    }
+}
+
+fn zeros(length: usize) -> Result<Vec<i16>, SessionError> {
+    let mut vector = Vec::new();
+    vector
+        .try_reserve_exact(length)
+        .map_err(|_| SessionError::OutOfMemory)?;
+    vector.resize(length, 0);
+    Ok(vector)
+}
+
+/// The cache of one session.
+#[derive(Debug)]
+pub(super) struct KvCache {
+    kv_heads: usize,
+    head_dim: usize,
+    segments: Vec<Segment>,
+}
+
+impl KvCache {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            segments: Vec::new(),
+        }
+    }
+
+    /// Bytes of one segment.
+    pub(super) fn segment_bytes(config: &Config) -> usize {
+        config.layers * config.kv_heads * SEGMENT * (config.head_dim + 1) * 2 * size_of::<i16>()
+    }
+
+    /// Makes room for positions below `positions`.
+    pub(super) fn grow(&mut self, config: &Config, positions: usize) -> Result<(), SessionError> {
+        while self.segments.len() * SEGMENT < positions {
+            self.segments.push(Segment::new(config)?);
+        }
+        Ok(())
+    }
+
+    /// Stores key and value of all heads at one position, `key[kv_heads * head_dim]` and `value` alike.
+    pub(super) fn store(&mut self, layer: usize, position: usize, key: &[f32], value: &[f32]) {
+        let (head_dim, kv_heads) = (self.head_dim, self.kv_heads);
+        let at = position % SEGMENT;
+        let segment = &mut self.segments[position / SEGMENT];
+        let heads = key
+            .chunks_exact(head_dim)
+            .zip(value.chunks_exact(head_dim))
+            .enumerate();
+        for (head, (key, value)) in heads {
+            let head = layer * kv_heads + head;
+            let start = head * SEGMENT * head_dim;
+            let keys = &mut segment.keys[start + at * head_dim..][..head_dim];
+            segment.key_exponents[head * SEGMENT + at] = quantize(key, KEY_BITS, keys.iter_mut());
+            let values = &mut segment.values[start + at / 2 * 2 * head_dim..][..2 * head_dim];
+            let values = values.iter_mut().skip(at % 2).step_by(2);
+            segment.value_exponents[head * SEGMENT + at] = quantize(value, VALUE_BITS, values);
+        }
+    }
+
+    /// The keys of one head, segment by segment.
+    pub(super) fn keys(&self, layer: usize, head: usize) -> impl Iterator<Item = Head<'_>> + Clone {
+        let head = layer * self.kv_heads + head;
+        let numbers = SEGMENT * self.head_dim;
+        self.segments.iter().map(move |segment| Head {
+            numbers: &segment.keys[head * numbers..][..numbers],
+            exponents: &segment.key_exponents[head * SEGMENT..][..SEGMENT],
+        })
+    }
+
+    /// The values of one head, segment by segment.
+    pub(super) fn values(
+        &self,
+        layer: usize,
+        head: usize,
+    ) -> impl Iterator<Item = Head<'_>> + Clone {
+        let head = layer * self.kv_heads + head;
+        let numbers = SEGMENT * self.head_dim;
+        self.segments.iter().map(move |segment| Head {
+            numbers: &segment.values[head * numbers..][..numbers],
+            exponents: &segment.value_exponents[head * SEGMENT..][..SEGMENT],
+        })
+    }
+}
+
+/// Writes `x / 2^exponent`, rounded to magnitudes below `2^bits`; returns the exponent.
+fn quantize<'o>(x: &[f32], bits: i32, out: impl Iterator<Item = &'o mut i16>) -> i16 {
+    let exponent = super::attention::exponent_of(x) + 1 - bits;
+    let limit = (1 << bits) - 1;
+    for (out, x) in out.zip(x) {
+        *out = super::attention::fixed(*x, exponent).clamp(-limit, limit) as i16;
+    }
+    exponent as i16
+}

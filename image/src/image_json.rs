@@ -1,0 +1,195 @@
+//! `image.json`: what an image consists of and what it was built from. Nothing in it depends on when, where or by whom
+//! the image was built, so that two honest builds give the same file.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of this file's format.
+pub const FORMAT: u32 = 1;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageJson {
+    /// Version of the format: [`FORMAT`].
+    pub format: u32,
+    /// Version of Cloister.
+    pub version: String,
+    /// The ROM.
+    pub rom: FileEntry,
+    /// The boot program's ELF file.
+    pub boot_elf: FileEntry,
+    /// The kernel's ELF file.
+    pub kernel_elf: FileEntry,
+    /// The model, if the image has one.
+    pub model: Option<ModelEntry>,
+    /// RAM that the image needs, in MiB.
+    pub memory_mib: u64,
+    /// What it was built from.
+    pub source: SourceEntry,
+    /// How it was built.
+    pub build: BuildEntry,
+    /// Launch measurements by vCPU count and CPU model. Empty: platform `plain` has none.
+    pub measurements: Vec<MeasurementEntry>,
+}
+
+/// A file beside this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Its name.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256, lower-case hex.
+    pub sha256: String,
+}
+
+/// The model of the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelEntry {
+    /// Name that clients see.
+    pub name: String,
+    /// The pack.
+    pub pack: FileEntry,
+    /// Digest of the pack's head that the ROM's manifest holds, lower-case hex.
+    pub root: String,
+    /// Tokens that the model attends to.
+    pub context_tokens: u32,
+    /// RAM that the engine needs beside the pack.
+    pub working_bytes: u64,
+    /// SHA-256 of the GGUF file that the pack was made from, lower-case hex.
+    pub gguf_sha256: String,
+    /// Licence of the weights, where it is known.
+    pub licence: Option<String>,
+}
+
+/// Where the code came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceEntry {
+    /// Git commit, or empty outside a checkout.
+    pub commit: String,
+    /// Whether the checkout had changes that are in no commit.
+    pub modified: bool,
+    /// SHA-256 of `Cargo.lock`, lower-case hex.
+    pub cargo_lock_sha256: String,
+}
+
+/// What compiled it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildEntry {
+    /// `rustc --version`.
+    pub rustc: String,
+    /// Target triple.
+    pub target: String,
+    /// Cargo profile.
+    pub profile: String,
+    /// Compiler flags, with folder names left out.
+    pub flags: Vec<String>,
+}
+
+/// One launch measurement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeasurementEntry {
+    /// CPU model as the launcher names it.
+    pub cpu: String,
+    /// Number of virtual CPUs.
+    pub vcpus: u32,
+    /// The measurement, lower-case hex.
+    pub digest: String,
+}
+
+/// An `image.json` that cannot be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ImageJsonError {
+    /// Not the JSON of such a file.
+    Json(serde_json::Error),
+    /// Another version of the format.
+    Format(u32),
+}
+
+impl std::fmt::Display for ImageJsonError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Json(error) => write!(out, "not an image.json: {error}"),
+            Self::Format(found) => write!(out, "image.json has format {found}, expected {FORMAT}"),
+        }
+    }
+}
+
+impl std::error::Error for ImageJsonError {}
+
+impl ImageJson {
+    /// The file's text.
+    pub fn to_text(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self)
+            .expect("plain structures of strings and numbers are JSON");
+        text.push('\n');
+        text
+    }
+
+    /// Reads the file's text.
+    pub fn parse(text: &str) -> Result<Self, ImageJsonError> {
+        let image: Self = serde_json::from_str(text).map_err(ImageJsonError::Json)?;
+        match image.format {
+            FORMAT => Ok(image),
+            other => Err(ImageJsonError::Format(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> ImageJson {
+        let file = |name: &str| FileEntry {
+            file: name.to_owned(),
+            bytes: 3,
+            sha256: "00".repeat(32),
+        };
+        ImageJson {
+            format: FORMAT,
+            version: "0.1.0".to_owned(),
+            rom: file("rom.bin"),
+            boot_elf: file("boot.elf"),
+            kernel_elf: file("kernel.elf"),
+            model: None,
+            memory_mib: 128,
+            source: SourceEntry {
+                commit: String::new(),
+                modified: true,
+                cargo_lock_sha256: "11".repeat(32),
+            },
+            build: BuildEntry {
+                rustc: "rustc 1.95.0".to_owned(),
+                target: "x86_64-unknown-linux-gnu".to_owned(),
+                profile: "guest".to_owned(),
+                flags: vec![],
+            },
+            measurements: vec![],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let text = image().to_text();
+        assert_eq!(ImageJson::parse(&text).expect("our own text"), image());
+        assert!(text.ends_with("}\n"));
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let text = ImageJson {
+            format: 2,
+            ..image()
+        }
+        .to_text();
+        assert!(matches!(
+            ImageJson::parse(&text),
+            Err(ImageJsonError::Format(2))
+        ));
+        assert!(matches!(
+            ImageJson::parse("{}"),
+            Err(ImageJsonError::Json(_))
+        ));
+    }
+}

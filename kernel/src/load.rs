@@ -1,0 +1,147 @@
+//! Brings the model pack from the host into private memory and believes nothing that the image's
+//! manifest does not name by its digest.
+
+use crate::device::fw_cfg::{FwCfg, FwCfgError, Reader};
+use crate::memory::shared::SharedPool;
+use crate::stop::Reason;
+use cloister_boot::manifest::ModelRef;
+use cloister_engine::pack::Head;
+use core::fmt;
+
+/// Name of the host's file.
+pub const FILE: &str = "opt/cloister/model";
+/// Why the model was not loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The host has no such file.
+    Missing,
+    /// The file is shorter than the manifest says: has, needs, in bytes.
+    Truncated(u64, u64),
+    /// The file is longer than the manifest says: has, needs, in bytes.
+    TooLong(u64, u64),
+    /// The head is not the one that the manifest names.
+    OtherImage,
+    /// The head has the right digest and contradicts the manifest: a mistake when the image was
+    /// built.
+    Head,
+    /// The bytes of this chunk (from 0) have another digest.
+    Altered(usize),
+    /// The host's device failed.
+    Device(FwCfgError),
+}
+
+impl LoadError {
+    /// The reason that the guest stops with.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Missing => Reason::ModelMissing,
+            Self::Truncated(..) => Reason::ModelTruncated,
+            Self::OtherImage => Reason::ModelOtherImage,
+            Self::TooLong(..) | Self::Altered(_) => Reason::ModelAltered,
+            Self::Head => Reason::ModelInvalid,
+            Self::Device(_) => Reason::FirmwareConfig,
+        }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Missing => write!(
+                f,
+                "this image needs its model pack: start with -fw_cfg name={FILE},file=model.pack"
+            ),
+            Self::Truncated(has, needs) => {
+                write!(
+                    f,
+                    "the model pack has {has} of {needs} bytes: copy it again"
+                )
+            }
+            Self::TooLong(has, needs) => {
+                write!(f, "the model pack has {has} bytes instead of {needs}")
+            }
+            Self::OtherImage => f.write_str(
+                "the model pack's head is not the one that this image names: it was built for \
+                 another ROM or altered",
+            ),
+            Self::Head => f.write_str("the model pack's head contradicts the image's manifest"),
+            Self::Altered(chunk) => {
+                write!(f, "chunk {chunk} of the model pack differs from its digest")
+            }
+            Self::Device(error) => write!(f, "the firmware configuration device: {error:?}"),
+        }
+    }
+}
+
+impl From<FwCfgError> for LoadError {
+    fn from(error: FwCfgError) -> Self {
+        Self::Device(error)
+    }
+}
+
+/// Fills the beginning of `memory` (at least `model.pack_bytes` long) with the model pack. Every
+/// chunk is hashed where it then stays, in private memory. `progress` hears after each chunk how many
+/// of how many are done.
+pub fn model(
+    model: &ModelRef,
+    device: FwCfg<'_>,
+    pool: &'static SharedPool,
+    memory: &mut [u8],
+    progress: impl FnMut(usize, usize),
+) -> Result<(), LoadError> {
+    let file = device.find(FILE)?.ok_or(LoadError::Missing)?;
+    let has = u64::from(file.bytes);
+    if has < u64::from(model.head_bytes) {
+        return Err(LoadError::Truncated(has, model.pack_bytes));
+    }
+    let pack_bytes = usize::try_from(model.pack_bytes).map_err(|_| LoadError::Head)?;
+    let pack = memory.get_mut(..pack_bytes).ok_or(LoadError::Head)?;
+    let (head, body) = pack
+        .split_at_mut_checked(model.head_bytes as usize)
+        .ok_or(LoadError::Head)?;
+    let mut reader = device.open(file, pool)?;
+    reader.read(head)?;
+    if Head::root_of(head) != model.root {
+        return Err(LoadError::OtherImage);
+    }
+    let head = Head::parse(head, &model.root).map_err(|_| LoadError::Head)?;
+    if head.pack_bytes() != model.pack_bytes || head.head_bytes() != model.head_bytes as usize {
+        return Err(LoadError::Head);
+    }
+    if has < model.pack_bytes {
+        return Err(LoadError::Truncated(has, model.pack_bytes));
+    }
+    if has > model.pack_bytes {
+        return Err(LoadError::TooLong(has, model.pack_bytes));
+    }
+    chunks(&head, body, &mut reader, progress)
+}
+
+fn chunks(
+    head: &Head,
+    body: &mut [u8],
+    reader: &mut Reader<'_>,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<(), LoadError> {
+    let mut rest = body;
+    for index in 0..head.chunks() {
+        let range = head.chunk_range(index);
+        let length = range.end.checked_sub(range.start).ok_or(LoadError::Head)?;
+        let length = usize::try_from(length).map_err(|_| LoadError::Head)?;
+        let (chunk, behind) = rest.split_at_mut_checked(length).ok_or(LoadError::Head)?;
+        reader.read(chunk)?;
+        head.check_chunk(index, chunk)
+            .map_err(|_| LoadError::Altered(index))?;
+        rest = behind;
+        progress(index + 1, head.chunks());
+    }
+    if rest.is_empty() {
+        Ok(())
+    } else {
+        Err(LoadError::Head)
+    }
+}
+
+#[cfg(test)]
+mod tests;

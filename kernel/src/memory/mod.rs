@@ -1,0 +1,19 @@
+//! Physical memory, page tables, the heap, and the two kinds of memory that the host can reach:
+//! device registers and the shared pool. An address becomes a pointer only in here.
+
+pub mod device;
+pub mod frames;
+pub mod heap;
+pub mod map;
+pub mod private;
+pub mod shared;
+
+#[cfg(feature = "guest")]
+pub mod kernel_image;
+#[cfg(feature = "guest")]
+pub mod space;
+
+pub use cloister_boot::address::{
+    HUGE_PAGE_BYTES, LARGE_PAGE_BYTES, PAGE_BYTES, PhysAddr, PhysRange, VirtAddr,
+};
+pub use device::DEVICE_WINDOW;

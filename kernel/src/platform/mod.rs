@@ -1,0 +1,121 @@
+//! The only door to what differs between machines: a plain one, later SEV-SNP and TDX.
+//!
+//! Nothing outside the implementations asks which machine this is.
+
+pub mod plain;
+
+use crate::memory::{PhysAddr, PhysRange};
+use crate::stop::Reason;
+use spin::Once;
+
+/// What the machine does for the guest.
+///
+/// Values that come back from ports, device memory, CPUID and MSRs are the host's word: the caller
+/// bounds them.
+pub trait Platform: Sync {
+    /// Name for log lines, for example `plain`.
+    fn name(&self) -> &'static str;
+
+    /// Reads a byte from an I/O port.
+    fn in_u8(&self, port: u16) -> u8;
+    /// Reads two bytes from an I/O port.
+    fn in_u16(&self, port: u16) -> u16;
+    /// Reads four bytes from an I/O port.
+    fn in_u32(&self, port: u16) -> u32;
+    /// Writes a byte to an I/O port.
+    fn out_u8(&self, port: u16, value: u8);
+    /// Writes two bytes to an I/O port.
+    fn out_u16(&self, port: u16, value: u16);
+    /// Writes four bytes to an I/O port.
+    fn out_u32(&self, port: u16, value: u32);
+
+    /// Reads a byte of device memory; `address` must lie in [`crate::memory::DEVICE_WINDOW`].
+    fn mmio_read_u8(&self, address: PhysAddr) -> u8;
+    /// Reads two bytes of device memory.
+    fn mmio_read_u16(&self, address: PhysAddr) -> u16;
+    /// Reads four bytes of device memory.
+    fn mmio_read_u32(&self, address: PhysAddr) -> u32;
+    /// Reads eight bytes of device memory.
+    fn mmio_read_u64(&self, address: PhysAddr) -> u64;
+    /// Writes a byte of device memory.
+    fn mmio_write_u8(&self, address: PhysAddr, value: u8);
+    /// Writes two bytes of device memory.
+    fn mmio_write_u16(&self, address: PhysAddr, value: u16);
+    /// Writes four bytes of device memory.
+    fn mmio_write_u32(&self, address: PhysAddr, value: u32);
+    /// Writes eight bytes of device memory.
+    fn mmio_write_u64(&self, address: PhysAddr, value: u64);
+
+    /// CPUID of a leaf and subleaf.
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> Cpuid;
+    /// Reads a model-specific register.
+    fn read_msr(&self, register: u32) -> u64;
+    /// Writes a model-specific register.
+    fn write_msr(&self, register: u32, value: u64);
+
+    /// Accepts whole pages of RAM as private; done once for each page, before its first use.
+    fn validate(&self, pages: PhysRange) -> Result<(), PageStateError>;
+    /// Makes whole private pages readable and writable for the host; their content is lost.
+    fn share(&self, pages: PhysRange) -> Result<(), PageStateError>;
+    /// Takes shared pages back; their content is lost.
+    fn unshare(&self, pages: PhysRange) -> Result<(), PageStateError>;
+
+    /// One hardware random number, or `None` if there is no source or it had none to give.
+    fn hardware_random(&self) -> Option<u64>;
+    /// Evidence that binds `report_data`.
+    fn attest(&self, report_data: &[u8; 64]) -> Evidence;
+    /// Starts another processor at `entry`.
+    fn start_cpu(&self, index: u32, entry: PhysAddr) -> Result<(), Unsupported>;
+    /// Tells the host the reason and ends the guest.
+    fn stop(&self, reason: Reason) -> !;
+}
+
+/// The four registers that CPUID fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Cpuid {
+    /// EAX.
+    pub eax: u32,
+    /// EBX.
+    pub ebx: u32,
+    /// ECX.
+    pub ecx: u32,
+    /// EDX.
+    pub edx: u32,
+}
+
+/// What proves the guest's state to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Evidence {
+    /// Nothing: the machine cannot attest.
+    None,
+}
+
+/// Why a page did not change its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PageStateError {
+    /// The range is not made of whole pages.
+    Alignment,
+}
+
+/// The machine cannot do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsupported;
+
+static CURRENT: Once<&'static dyn Platform> = Once::new();
+
+/// Names the platform of this machine, once, before anything else uses [`current`].
+pub fn set(platform: &'static dyn Platform) {
+    CURRENT.call_once(|| platform);
+}
+
+/// The platform of this machine.
+///
+/// # Panics
+/// If [`set`] was not called: the kernel's first step does.
+pub fn current() -> &'static dyn Platform {
+    *CURRENT
+        .get()
+        .expect("the platform is set before anything asks for it")
+}

@@ -1,0 +1,157 @@
+//! The service on the machine: finds the card, gets an address, says that it is ready, and turns for ever.
+
+use cloister_boot::manifest::Manifest;
+use cloister_protocol::api::summarize;
+use rand_core::TryRng;
+
+use super::engine::Engine;
+use super::server::{OVERFLOW_PLACES, Server, Settings};
+use crate::device::rtc;
+use crate::device::virtio::{self, PciTransport};
+use crate::entropy::Drbg;
+use crate::http;
+use crate::log;
+use crate::memory::heap;
+use crate::net::{NetworkError, PORT, Stack};
+use crate::platform::{self, Platform};
+use crate::stop::{self, Reason};
+use crate::time::Clock;
+
+/// How long an address is waited for.
+const ADDRESS_WAIT_US: u64 = 30_000_000;
+
+/// How long the engine may go on in one turn after its first step; a step is not interrupted.
+const ENGINE_SHARE_US: u64 = 5_000;
+
+/// What the kernel has made ready.
+pub struct Machine {
+    /// The way to ports, device memory and evidence.
+    pub platform: &'static dyn Platform,
+    /// Time since the start.
+    pub clock: Clock,
+    /// The service's own generator.
+    pub drbg: Drbg,
+    /// What the image fixes.
+    pub manifest: Manifest,
+    /// The model pack, checked against the manifest; present if the manifest names one.
+    pub model_pack: Option<&'static [u8]>,
+}
+
+/// Serves until the machine is switched off, or something breaks that the service cannot do without.
+pub fn run(machine: Machine) -> ! {
+    let Machine {
+        platform,
+        clock,
+        mut drbg,
+        manifest,
+        model_pack,
+    } = machine;
+    let connections = manifest.limits.connections as usize;
+    let mut stack = start_network(platform, &clock, connections + OVERFLOW_PLACES, &mut drbg);
+    let engine = model_pack.and_then(|pack| open_model(pack, &manifest));
+    wait_for_address(&mut stack, &clock);
+    let settings = settings(platform, &clock, &manifest);
+    let places = connections + OVERFLOW_PLACES;
+    let mut server = Server::new(settings, engine, drbg, places, clock.now_ms());
+    announce(&stack, &manifest, &clock);
+    loop {
+        poll(&mut stack, &clock);
+        let mut is_working = server.turn(&mut stack, clock.now_ms());
+        if !is_working {
+            core::hint::spin_loop();
+        }
+        let until_us = clock.now_us() + ENGINE_SHARE_US;
+        while is_working && clock.now_us() < until_us {
+            is_working = server.advance(clock.now_ms());
+        }
+    }
+}
+
+fn start_network(
+    platform: &'static dyn Platform,
+    clock: &Clock,
+    places: usize,
+    drbg: &mut Drbg,
+) -> Stack<PciTransport> {
+    let card = virtio::find_net_card(platform).unwrap_or_else(|error| {
+        stop::stop(
+            Reason::NoNetwork,
+            format_args!(
+                "no usable network card: {error:?}; the machine needs a virtio-net-pci with disable-legacy=on"
+            ),
+        )
+    });
+    let Ok(seed) = drbg.try_next_u64();
+    Stack::new(card, places, seed, clock.now_us())
+}
+
+fn open_model(pack: &'static [u8], manifest: &Manifest) -> Option<Engine> {
+    let reference = manifest.model.clone()?;
+    match Engine::open(pack, reference, &manifest.limits) {
+        Ok(engine) => Some(engine),
+        Err(error) => stop::stop(
+            Reason::ModelInvalid,
+            format_args!("the model pack has the right digest but cannot be used: {error:?}"),
+        ),
+    }
+}
+
+fn wait_for_address(stack: &mut Stack<PciTransport>, clock: &Clock) {
+    let until_us = clock.now_us() + ADDRESS_WAIT_US;
+    while stack.address().is_none() {
+        if clock.now_us() > until_us {
+            stop::stop(
+                Reason::NoNetwork,
+                format_args!(
+                    "no address by DHCP within {} s",
+                    ADDRESS_WAIT_US / 1_000_000
+                ),
+            );
+        }
+        poll(stack, clock);
+        core::hint::spin_loop();
+    }
+}
+
+fn poll(stack: &mut Stack<PciTransport>, clock: &Clock) {
+    if let Err(NetworkError::Card(fault)) = stack.poll(clock.now_us()) {
+        stop::stop(
+            Reason::Network,
+            format_args!("the network card broke the rules: {fault:?}"),
+        );
+    }
+}
+
+fn settings(platform: &'static dyn Platform, clock: &Clock, manifest: &Manifest) -> Settings {
+    let limits = &manifest.limits;
+    let now_s = rtc::unix_time_s(platform).unwrap_or(0);
+    Settings {
+        connections: limits.connections as usize,
+        request_bytes: limits.request_bytes as usize,
+        http: http::Limits {
+            header_bytes: limits.header_bytes as usize,
+            idle_ms: u64::from(limits.idle_ms),
+            ..http::Limits::default()
+        },
+        summarize: summarize::Limits {
+            output_tokens: limits.output_tokens,
+            ..summarize::Limits::DEFAULT
+        },
+        start_s: now_s.saturating_sub(clock.now_ms() / 1000),
+        attest: |report_data| platform::current().attest(report_data),
+        heap_used: heap::used_bytes,
+    }
+}
+
+fn announce(stack: &Stack<PciTransport>, manifest: &Manifest, clock: &Clock) {
+    let model = manifest
+        .model
+        .as_ref()
+        .map_or("none", |model| model.name.as_str());
+    if let Some(address) = stack.address() {
+        log!(
+            "ready port={PORT} ip={address} model={model} boot_ms={}",
+            clock.now_ms()
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! Private keys: made here, kept for one epoch of an hour and five minutes more, then wiped.
+
+use alloc::vec::Vec;
+use cloister_protocol::evidence::{self, Evidence, Kind, NONCE_BYTES};
+use cloister_protocol::keyconfig::Epoch;
+use cloister_protocol::ohttp::{Gateway, OhttpError, ResponseSealer};
+use zeroize::Zeroizing;
+
+use crate::entropy::Drbg;
+use crate::platform;
+
+/// How long clients are told to use a key.
+const EPOCH_MS: u64 = 3_600_000;
+/// How long after that requests to it are still opened.
+const GRACE_MS: u64 = 300_000;
+
+/// Binds report data to the machine; see [`crate::platform::Platform::attest`].
+pub type Attest = fn(&[u8; 64]) -> platform::Evidence;
+
+/// The keys of this epoch, and of the last one while they are good.
+pub struct Keys {
+    current: Gateway,
+    previous: Option<Gateway>,
+    began_ms: u64,
+    /// Unix time, in seconds, at which the guest's clock was 0; by the host's clock, so nothing rests on it.
+    start_s: u64,
+    key_configs: Vec<u8>,
+    evidence: Vec<u8>,
+    attest: Attest,
+}
+
+impl Keys {
+    /// The first keys. `start_s` is the Unix time of the guest's start as far as it is known, else 0.
+    pub fn new(rng: &mut Drbg, start_s: u64, now_ms: u64, attest: Attest) -> Self {
+        // The first number differs from start to start, so that a key from before is answered as an unknown one.
+        let number = (start_s + now_ms / 1000) / (EPOCH_MS / 1000);
+        let epoch = epoch(number, start_s, now_ms);
+        let mut keys = Self {
+            current: Gateway::generate_for_epoch(rng, epoch),
+            previous: None,
+            began_ms: now_ms,
+            start_s,
+            key_configs: Vec::new(),
+            evidence: Vec::new(),
+            attest,
+        };
+        keys.publish();
+        keys
+    }
+
+    /// Makes new keys when the epoch is over, and wipes the ones whose grace is.
+    pub fn tick(&mut self, rng: &mut Drbg, now_ms: u64) {
+        let age_ms = now_ms.saturating_sub(self.began_ms);
+        if age_ms >= EPOCH_MS {
+            let number = self.epoch_number() + 1;
+            let next = Gateway::generate_for_epoch(rng, epoch(number, self.start_s, now_ms));
+            self.previous = Some(core::mem::replace(&mut self.current, next));
+            self.began_ms = now_ms;
+            self.publish();
+        } else if age_ms >= GRACE_MS {
+            self.previous = None;
+        }
+    }
+
+    /// The encoded list of public keys, `application/ohttp-keys`.
+    #[must_use]
+    pub fn key_configs(&self) -> &[u8] {
+        &self.key_configs
+    }
+
+    /// The evidence of this epoch, or fresh evidence that holds `nonce`.
+    #[must_use]
+    pub fn evidence(&self, nonce: Option<[u8; NONCE_BYTES]>) -> Vec<u8> {
+        match nonce {
+            None => self.evidence.clone(),
+            Some(_) => self.make_evidence(nonce),
+        }
+    }
+
+    /// Opens an encapsulated request with the key that it names.
+    ///
+    /// # Errors
+    /// [`OhttpError`].
+    pub fn decapsulate(
+        &self,
+        sealed: &[u8],
+    ) -> Result<(Zeroizing<Vec<u8>>, ResponseSealer), OhttpError> {
+        match (self.current.decapsulate(sealed), &self.previous) {
+            (Err(OhttpError::UnknownKey { .. }), Some(previous)) => previous.decapsulate(sealed),
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn publish(&mut self) {
+        self.key_configs = self.current.key_configs();
+        self.evidence = self.make_evidence(None);
+    }
+
+    fn epoch_number(&self) -> u64 {
+        self.current.epoch().map_or(0, |epoch| epoch.number)
+    }
+
+    fn make_evidence(&self, nonce: Option<[u8; NONCE_BYTES]>) -> Vec<u8> {
+        let epoch = self.epoch_number();
+        let report_data = evidence::report_data(epoch, &self.key_configs, b"", nonce.as_ref());
+        let kind = match (self.attest)(&report_data) {
+            platform::Evidence::None => Kind::None,
+        };
+        Evidence {
+            kind,
+            key_configs: self.key_configs.clone(),
+            epoch,
+            nonce,
+        }
+        .encode()
+    }
+}
+
+fn epoch(number: u64, start_s: u64, now_ms: u64) -> Epoch {
+    let begin_s = start_s + now_ms / 1000;
+    Epoch {
+        number,
+        start_s: begin_s,
+        end_s: begin_s + EPOCH_MS / 1000,
+    }
+}

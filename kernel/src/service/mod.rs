@@ -1,0 +1,34 @@
+//! The service: takes encapsulated requests from the network, has the engine do the work, and forgets them.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`server`] | places of the network and the HTTP connections in them; one turn of the loop |
+//! | [`outer`] | what a path outside the encapsulation answers |
+//! | [`keys`] | the private keys of this hour and the last, and the evidence that names them |
+//! | [`inner`] | what a path inside the encapsulation answers |
+//! | [`jobs`] | summaries that wait, and the one at work |
+//! | [`summarizer`] | what the service needs of the engine |
+//! | [`engine`] | the engine as the service sees it |
+//! | [`guest`] | the loop on the machine |
+//! | [`metrics`] | counters |
+//!
+//! One direction: bytes come in through [`server`], a request becomes a job, the job's answer is sealed and goes out.
+//! Whatever was decrypted lives in types that wipe themselves, and is dropped when its answer is sealed or its client
+//! has left. The engine advances by one step a turn, so that the network never waits for it.
+
+pub mod engine;
+pub mod guest;
+pub mod inner;
+pub mod jobs;
+pub mod keys;
+pub mod metrics;
+pub mod outer;
+pub mod server;
+pub mod summarizer;
+
+pub use guest::{Machine, run};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

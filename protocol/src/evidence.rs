@@ -1,0 +1,392 @@
+//! What the guest shows of itself: a Collection CMW (RFC 9999, section 3.3) in CBOR, media type
+//! `application/cmw+cbor`.
+//!
+//! ```cddl
+//! evidence = {
+//!   "__cmwc_t": "urn:cloister:evidence:v1",
+//!   "epoch":    ["application/vnd.cloister.epoch", bytes .size 8],
+//!   "evidence": [kind-media-type, bytes, 4],          ; 4: the bit of evidence, RFC 9999 section 3.1.1
+//!   "keys":     ["application/ohttp-keys", bytes],
+//!   ? "nonce":  ["application/vnd.cloister.nonce", bytes .size 32],
+//!   * tstr => cbor-record                             ; passed over
+//! }
+//! ```
+//! The epoch is a big-endian integer. Labels are unique and in the order of RFC 8949, section 4.2.1, lengths definite,
+//! so that a collection has one encoding; decoding takes any order.
+//!
+//! A machine without a trusted execution environment has no evidence. It says so in the entry where evidence would
+//! stand ([`Kind::None`]), and a client refuses it unless it was told otherwise.
+
+use crate::api::media;
+use crate::keyconfig;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use minicbor::data::Type;
+use minicbor::{Decoder, Encoder};
+use sha2::{Digest, Sha256, Sha512};
+
+/// The most bytes of an encoded collection.
+pub const MAX_BYTES: usize = 512 << 10;
+
+/// The most entries of a collection.
+pub const MAX_ENTRIES: usize = 16;
+
+/// Bytes of a nonce.
+pub const NONCE_BYTES: usize = 32;
+
+/// The type of the collection, which gives the labels their meaning.
+pub const COLLECTION_TYPE: &str = "urn:cloister:evidence:v1";
+
+/// The key that RFC 9999 reserves for the type of a collection.
+const TYPE_KEY: &str = "__cmwc_t";
+
+/// The indicator of a record that holds evidence: bit 2 (RFC 9999, section 3.1.1).
+const INDICATOR_EVIDENCE: u32 = 1 << 2;
+
+const EPOCH_MEDIA_TYPE: &str = "application/vnd.cloister.epoch";
+const NONCE_MEDIA_TYPE: &str = "application/vnd.cloister.nonce";
+const NONE_MEDIA_TYPE: &str = "application/vnd.cloister.no-evidence";
+
+/// What vouches for the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Nothing: the machine has no trusted execution environment, or does not use it.
+    None,
+}
+
+impl Kind {
+    /// The name in a client's output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+        }
+    }
+}
+
+/// The guest's evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// What vouches for the guest.
+    pub kind: Kind,
+    /// The encoded key config list, `application/ohttp-keys`, byte for byte as it is bound.
+    pub key_configs: Vec<u8>,
+    /// The number of the epoch that the keys belong to.
+    pub epoch: u64,
+    /// The nonce that the client sent; none in the cached evidence of an epoch.
+    pub nonce: Option<[u8; NONCE_BYTES]>,
+}
+
+/// Why evidence was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EvidenceError {
+    /// It has more bytes or entries than the limits allow.
+    TooLarge,
+    /// It is not CBOR, or uses indefinite lengths.
+    Cbor,
+    /// Bytes follow the collection.
+    TrailingBytes,
+    /// It is not a collection of [`COLLECTION_TYPE`].
+    CollectionType,
+    /// A label stands for two entries.
+    Duplicate {
+        /// The label.
+        label: &'static str,
+    },
+    /// An entry that must be there is not.
+    Missing {
+        /// The label.
+        label: &'static str,
+    },
+    /// An entry has another media type, indicator or size than it should.
+    Entry {
+        /// The label.
+        label: &'static str,
+    },
+    /// What vouches for the guest is of a kind that is not known here.
+    UnknownKind,
+}
+
+impl fmt::Display for EvidenceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge => write!(
+                f,
+                "the evidence is over {MAX_BYTES} bytes or {MAX_ENTRIES} entries"
+            ),
+            Self::Cbor => write!(
+                f,
+                "the evidence is not definite-length CBOR of the expected shape"
+            ),
+            Self::TrailingBytes => write!(f, "bytes follow the evidence"),
+            Self::CollectionType => write!(
+                f,
+                "the evidence is not a collection of type {COLLECTION_TYPE}"
+            ),
+            Self::Duplicate { label } => write!(f, "the evidence has two entries `{label}`"),
+            Self::Missing { label } => write!(f, "the evidence has no entry `{label}`"),
+            Self::Entry { label } => write!(
+                f,
+                "the evidence's entry `{label}` has another type or size than it should"
+            ),
+            Self::UnknownKind => write!(f, "the evidence is of a kind that is not known here"),
+        }
+    }
+}
+
+impl core::error::Error for EvidenceError {}
+
+impl From<minicbor::decode::Error> for EvidenceError {
+    fn from(_: minicbor::decode::Error) -> Self {
+        Self::Cbor
+    }
+}
+
+impl Evidence {
+    /// The encoded collection.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.key_configs.len() + 512);
+        self.write(&mut Encoder::new(&mut out))
+            .expect("a vector takes whatever is written");
+        out
+    }
+
+    fn write(&self, encoder: &mut Encoder<&mut Vec<u8>>) -> WriteResult {
+        // RFC 8949 orders keys by their encoding: shorter ones first, then byte by byte.
+        encoder.map(4 + u64::from(self.nonce.is_some()))?;
+        write_record(encoder, "keys", media::OHTTP_KEYS, &self.key_configs, None)?;
+        write_record(
+            encoder,
+            "epoch",
+            EPOCH_MEDIA_TYPE,
+            &self.epoch.to_be_bytes(),
+            None,
+        )?;
+        if let Some(nonce) = &self.nonce {
+            write_record(encoder, "nonce", NONCE_MEDIA_TYPE, nonce, None)?;
+        }
+        encoder.str(TYPE_KEY)?.str(COLLECTION_TYPE)?;
+        match self.kind {
+            Kind::None => write_record(
+                encoder,
+                "evidence",
+                NONE_MEDIA_TYPE,
+                b"",
+                Some(INDICATOR_EVIDENCE),
+            ),
+        }
+    }
+
+    /// Decodes a collection. Entries with labels that are not known are passed over.
+    ///
+    /// # Errors
+    /// [`EvidenceError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, EvidenceError> {
+        if bytes.len() > MAX_BYTES {
+            return Err(EvidenceError::TooLarge);
+        }
+        let entries = Entries::read(bytes)?;
+        let keys = entries
+            .keys
+            .ok_or(EvidenceError::Missing { label: "keys" })?;
+        let epoch = entries
+            .epoch
+            .ok_or(EvidenceError::Missing { label: "epoch" })?;
+        let evidence = entries
+            .evidence
+            .ok_or(EvidenceError::Missing { label: "evidence" })?;
+        let key_configs = keys.value("keys", media::OHTTP_KEYS)?;
+        if key_configs.len() > keyconfig::MAX_LIST_BYTES {
+            return Err(EvidenceError::TooLarge);
+        }
+        let nonce = entries
+            .nonce
+            .map(|nonce| nonce.array("nonce", NONCE_MEDIA_TYPE))
+            .transpose()?;
+        Ok(Self {
+            kind: evidence.kind()?,
+            key_configs: key_configs.to_vec(),
+            epoch: u64::from_be_bytes(epoch.array("epoch", EPOCH_MEDIA_TYPE)?),
+            nonce,
+        })
+    }
+}
+
+type WriteResult = Result<(), minicbor::encode::Error<core::convert::Infallible>>;
+
+fn write_record(
+    encoder: &mut Encoder<&mut Vec<u8>>,
+    label: &str,
+    media_type: &str,
+    value: &[u8],
+    indicator: Option<u32>,
+) -> WriteResult {
+    encoder
+        .str(label)?
+        .array(2 + u64::from(indicator.is_some()))?
+        .str(media_type)?
+        .bytes(value)?;
+    indicator.map_or(Ok(()), |indicator| encoder.u32(indicator).map(drop))
+}
+
+/// The entries of a collection that have a meaning here.
+#[derive(Default)]
+struct Entries<'a> {
+    keys: Option<Record<'a>>,
+    epoch: Option<Record<'a>>,
+    nonce: Option<Record<'a>>,
+    evidence: Option<Record<'a>>,
+    has_type: bool,
+}
+
+impl<'a> Entries<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, EvidenceError> {
+        let mut decoder = Decoder::new(bytes);
+        let count = decoder.map()?.ok_or(EvidenceError::Cbor)?;
+        if count > MAX_ENTRIES as u64 {
+            return Err(EvidenceError::TooLarge);
+        }
+        let mut entries = Self::default();
+        for _ in 0..count {
+            entries.read_entry(&mut decoder)?;
+        }
+        if decoder.position() != bytes.len() {
+            return Err(EvidenceError::TrailingBytes);
+        }
+        if entries.has_type {
+            Ok(entries)
+        } else {
+            Err(EvidenceError::CollectionType)
+        }
+    }
+
+    fn read_entry(&mut self, decoder: &mut Decoder<'a>) -> Result<(), EvidenceError> {
+        let (label, slot) = match decoder.str()? {
+            TYPE_KEY => return self.read_type(decoder),
+            "keys" => ("keys", &mut self.keys),
+            "epoch" => ("epoch", &mut self.epoch),
+            "nonce" => ("nonce", &mut self.nonce),
+            "evidence" => ("evidence", &mut self.evidence),
+            _ => return Record::read(decoder).map(drop),
+        };
+        match slot.replace(Record::read(decoder)?) {
+            None => Ok(()),
+            Some(_) => Err(EvidenceError::Duplicate { label }),
+        }
+    }
+
+    fn read_type(&mut self, decoder: &mut Decoder<'a>) -> Result<(), EvidenceError> {
+        if decoder.str()? != COLLECTION_TYPE {
+            return Err(EvidenceError::CollectionType);
+        }
+        if core::mem::replace(&mut self.has_type, true) {
+            return Err(EvidenceError::Duplicate { label: TYPE_KEY });
+        }
+        Ok(())
+    }
+}
+
+/// A Record CMW (RFC 9999, section 3.1): type, value, and what the value is.
+struct Record<'a> {
+    media_type: &'a str,
+    value: &'a [u8],
+    indicator: Option<u32>,
+}
+
+impl<'a> Record<'a> {
+    fn read(decoder: &mut Decoder<'a>) -> Result<Self, EvidenceError> {
+        let members = decoder.array()?;
+        let media_type = decoder.str()?;
+        // A string in pieces is the one place left where an indefinite length could hide.
+        let value = match decoder.datatype()? {
+            Type::Bytes => decoder.bytes()?,
+            _ => return Err(EvidenceError::Cbor),
+        };
+        let indicator = match members {
+            Some(2) => None,
+            Some(3) => Some(decoder.u32()?),
+            _ => return Err(EvidenceError::Cbor),
+        };
+        Ok(Self {
+            media_type,
+            value,
+            indicator,
+        })
+    }
+
+    /// The value of a record that is not a conceptual message of RATS, and so has no indicator.
+    fn value(&self, label: &'static str, media_type: &str) -> Result<&'a [u8], EvidenceError> {
+        if self.media_type == media_type && self.indicator.is_none() {
+            Ok(self.value)
+        } else {
+            Err(EvidenceError::Entry { label })
+        }
+    }
+
+    fn array<const N: usize>(
+        &self,
+        label: &'static str,
+        media_type: &str,
+    ) -> Result<[u8; N], EvidenceError> {
+        self.value(label, media_type)?
+            .try_into()
+            .map_err(|_| EvidenceError::Entry { label })
+    }
+
+    fn kind(&self) -> Result<Kind, EvidenceError> {
+        if self.indicator != Some(INDICATOR_EVIDENCE) {
+            return Err(EvidenceError::Entry { label: "evidence" });
+        }
+        match (self.media_type, self.value) {
+            (NONE_MEDIA_TYPE, b"") => Ok(Kind::None),
+            (NONE_MEDIA_TYPE, _) => Err(EvidenceError::Entry { label: "evidence" }),
+            _ => Err(EvidenceError::UnknownKind),
+        }
+    }
+}
+
+/// What an attestation report binds: SHA-512 over a domain string, the epoch, the SHA-256 of the key config list, the
+/// SHA-256 of the TLS public key (empty for none), and the nonce (zeros for none).
+pub fn report_data(
+    epoch: u64,
+    key_configs: &[u8],
+    tls_public_key: &[u8],
+    nonce: Option<&[u8; NONCE_BYTES]>,
+) -> [u8; 64] {
+    Sha512::new()
+        .chain_update(b"cloister report data v1")
+        .chain_update(epoch.to_be_bytes())
+        .chain_update(Sha256::digest(key_configs))
+        .chain_update(Sha256::digest(tls_public_key))
+        .chain_update(nonce.unwrap_or(&[0; NONCE_BYTES]))
+        .finalize()
+        .into()
+}
+
+/// A nonce from the hex of a query parameter; `None` unless it is exactly 64 hex digits.
+pub fn parse_nonce(hex: &str) -> Option<[u8; NONCE_BYTES]> {
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    let mut nonce = [0; NONCE_BYTES];
+    if pairs.len() != NONCE_BYTES || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in nonce.iter_mut().zip(pairs) {
+        let digit = |digit: &u8| char::from(*digit).to_digit(16);
+        *byte = (digit(high)? * 16 + digit(low)?) as u8;
+    }
+    Some(nonce)
+}
+
+/// Lower-case hex.
+pub fn to_hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! The engine against candle on the same GGUF file: the model computes what its weights say.
+//!
+//! Both quantize activations to 8 bits, which makes a model chaotic: a change of one millionth in one norm moves
+//! log-probabilities by 0.05 to 0.07 on average, and where two tokens are nearly as probable, the first one may change
+//! (by the engine against itself; 3 to 4 positions of 100 in prose with `tiny`). So there are two texts: a mail thread
+//! with its quotes, where from the first quote on the next token is mostly clear and the two must agree; and prose,
+//! where they may differ only between tokens that are nearly as probable.
+//!
+//! `CLOISTER_ORACLE_MODEL` names the file; `cargo xtask test` sets it. Run with `--release --nocapture` for the figures.
+
+use candle_core::quantized::gguf_file::Content;
+use candle_core::{Device, Tensor};
+use candle_transformers::models::{quantized_llama, quantized_qwen2};
+use cloister_engine::tokenizer::Special;
+use cloister_engine::{Model, Session, Step};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+/// Positions of each text that are compared.
+const POSITIONS: usize = 500;
+/// How many of candle's most probable tokens count for the differences.
+const TOP: usize = 10;
+
+/// A text and what is asked of the comparison on it.
+struct Case {
+    name: &'static str,
+    text: &'static str,
+    /// Positions before the first one that counts.
+    context: usize,
+    /// Least share of positions whose most probable token is the same.
+    agreement: f64,
+    /// Largest lead, in log-probability, that candle may give its choice where the engine chooses another.
+    lead: f64,
+    /// Largest difference of log-probability among candle's ten most probable tokens, and mean.
+    difference: [f64; 2],
+}
+
+const CASES: [Case; 2] = [
+    Case {
+        name: "thread",
+        text: include_str!("oracle/thread.txt"),
+        context: 240,
+        agreement: 0.99,
+        lead: 0.3,
+        difference: [1.5, 0.1],
+    },
+    Case {
+        name: "prose",
+        text: include_str!("oracle/prose.txt"),
+        context: 0,
+        agreement: 0.94,
+        lead: 0.3,
+        difference: [1.5, 0.1],
+    },
+];
+
+#[test]
+fn same_tokens_as_candle() {
+    let Some(path) = std::env::var_os("CLOISTER_ORACLE_MODEL").map(PathBuf::from) else {
+        println!("skipped: CLOISTER_ORACLE_MODEL does not name a GGUF file");
+        return;
+    };
+    let pack = pack_of(&path);
+    let model = Model::open(&pack).expect("a fresh pack opens");
+    let figures = CASES.each_ref().map(|case| {
+        let figures = compare(&model, &path, case);
+        println!("{}, {}: {figures}", model.name(), case.name);
+        figures
+    });
+    for (case, figures) in CASES.iter().zip(figures) {
+        let agreement = figures.agreeing as f64 / POSITIONS as f64;
+        assert!(
+            agreement >= case.agreement,
+            "only {} of {POSITIONS} positions agree",
+            figures.agreeing
+        );
+        assert!(
+            figures.lead <= case.lead,
+            "a choice differs where candle leads by {}",
+            figures.lead
+        );
+        assert!(
+            figures.largest_top <= case.difference[0],
+            "a difference of {}",
+            figures.largest_top
+        );
+        assert!(
+            figures.mean_top() <= case.difference[1],
+            "a mean difference of {}",
+            figures.mean_top()
+        );
+    }
+}
+
+fn pack_of(path: &Path) -> Vec<u8> {
+    let pack_path =
+        std::env::temp_dir().join(format!("cloister-oracle-{}.pack", std::process::id()));
+    cloister_image::model_pack::build(path, &pack_path, &mut |_, _| {})
+        .expect("the model can be packed");
+    let pack = fs::read(&pack_path).expect("the pack was just written");
+    fs::remove_file(&pack_path).expect("the pack can be removed");
+    pack
+}
+
+/// Feeds the same tokens to both, one by one.
+fn compare(model: &Model<'_>, path: &Path, case: &Case) -> Figures {
+    let last = case.context + POSITIONS;
+    let tokens = model.tokenizer().encode(case.text, Special::Plain);
+    assert!(
+        tokens.len() > POSITIONS,
+        "the text has only {} tokens",
+        tokens.len()
+    );
+    let mut candle = Candle::open(path);
+    let mut session = Session::new(model, last);
+    let mut figures = Figures::default();
+    for (position, pair) in tokens.windows(2).enumerate().take(last) {
+        session
+            .push(model, &pair[..1])
+            .expect("the session has room");
+        let ours = loop {
+            if let Step::Logits(logits) = session.step(model) {
+                break log_softmax(logits);
+            }
+        };
+        let theirs = log_softmax(&candle.logits(pair[0], position));
+        if position >= case.context {
+            figures.add(&ours, &theirs, pair[1] as usize);
+        }
+    }
+    figures
+}
+
+/// Differences in natural logarithms of probabilities.
+#[derive(Debug, Default)]
+struct Figures {
+    positions: usize,
+    agreeing: usize,
+    /// Where the choices differ: by how much candle prefers its own to the engine's, at most.
+    lead: f64,
+    /// Over candle's ten most probable tokens of every position.
+    largest_top: f64,
+    sum_top: f64,
+    /// Over the token that really follows.
+    largest_next: f64,
+    /// Sums of `-log p(next)`: candle's and the engine's.
+    losses: [f64; 2],
+}
+
+impl Figures {
+    fn add(&mut self, ours: &[f64], theirs: &[f64], next: usize) {
+        let mut order: Vec<usize> = (0..theirs.len()).collect();
+        order.select_nth_unstable_by(TOP, |a, b| theirs[*b].total_cmp(&theirs[*a]));
+        let best = |logs: &[f64]| (0..logs.len()).max_by(|a, b| logs[*a].total_cmp(&logs[*b]));
+        let [ours_best, theirs_best] =
+            [ours, theirs].map(|logs| best(logs).expect("a vocabulary is not empty"));
+        self.positions += 1;
+        if ours_best == theirs_best {
+            self.agreeing += 1;
+        } else {
+            self.lead = self.lead.max(theirs[theirs_best] - theirs[ours_best]);
+        }
+        let difference = |token: usize| (ours[token] - theirs[token]).abs();
+        for &token in &order[..TOP] {
+            self.largest_top = self.largest_top.max(difference(token));
+            self.sum_top += difference(token);
+        }
+        self.largest_next = self.largest_next.max(difference(next));
+        self.losses[0] -= theirs[next];
+        self.losses[1] -= ours[next];
+    }
+
+    fn mean_top(&self) -> f64 {
+        self.sum_top / (self.positions * TOP) as f64
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [theirs, ours] = self.losses.map(|loss| loss / self.positions as f64);
+        write!(
+            f,
+            "top-1 agrees at {} of {}, largest lead where not {:.3}; log-probabilities: largest difference {:.3} \
+             (next token {:.3}), mean {:.4}; loss candle {theirs:.4}, engine {ours:.4}",
+            self.agreeing,
+            self.positions,
+            self.lead,
+            self.largest_top,
+            self.largest_next,
+            self.mean_top()
+        )
+    }
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let total: f64 = logits.iter().map(|x| (f64::from(*x) - largest).exp()).sum();
+    logits
+        .iter()
+        .map(|x| f64::from(*x) - largest - total.ln())
+        .collect()
+}
+
+/// Candle's own implementations of the two architectures.
+enum Candle {
+    Llama(quantized_llama::ModelWeights),
+    Qwen2(quantized_qwen2::ModelWeights),
+}
+
+impl Candle {
+    fn open(path: &Path) -> Self {
+        let mut file = BufReader::new(File::open(path).expect("the GGUF file can be read"));
+        let content = Content::read(&mut file).expect("candle reads the GGUF file");
+        let qwen2 = content.metadata.contains_key("qwen2.block_count");
+        let device = Device::Cpu;
+        if qwen2 {
+            let weights = quantized_qwen2::ModelWeights::from_gguf(content, &mut file, &device);
+            Self::Qwen2(weights.expect("candle loads the model"))
+        } else {
+            let weights = quantized_llama::ModelWeights::from_gguf(content, &mut file, &device);
+            Self::Llama(weights.expect("candle loads the model"))
+        }
+    }
+
+    fn logits(&mut self, token: u32, position: usize) -> Vec<f32> {
+        let input = Tensor::new(&[[token]], &Device::Cpu).expect("a tensor of one token");
+        let logits = match self {
+            Self::Llama(model) => model.forward(&input, position),
+            Self::Qwen2(model) => model.forward(&input, position),
+        };
+        let logits = logits
+            .and_then(|logits| logits.flatten_all())
+            .expect("candle computes logits");
+        logits.to_vec1().expect("logits are f32")
+    }
+}

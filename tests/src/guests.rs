@@ -1,0 +1,239 @@
+//! Images and guests. An image is built once a test run; one guest with the generated model serves every test that
+//! leaves it serving.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use cloister_client::{Client, Policy};
+use xtask::image_build::{self, Image};
+use xtask::models::ModelChoice;
+use xtask::qemu::{Accelerator, Guest, GuestError, GuestOptions, Qemu, Stop};
+use xtask::workspace::Workspace;
+
+use crate::raw::{self, Answer};
+
+/// No test waits longer for a guest that boots.
+pub const BOOT_TIMEOUT: Duration = Duration::from_secs(240);
+/// No test waits longer for one answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+/// Unattested guests are accepted: there are no others yet.
+pub const POLICY: Policy = Policy {
+    accept_unattested: true,
+};
+
+/// The checkout.
+pub fn workspace() -> &'static Workspace {
+    static WORKSPACE: OnceLock<Workspace> = OnceLock::new();
+    WORKSPACE.get_or_init(|| Workspace::find().expect("the tests run in the checkout"))
+}
+
+/// The emulator.
+pub fn qemu() -> &'static Qemu {
+    static QEMU: OnceLock<Qemu> = OnceLock::new();
+    QEMU.get_or_init(|| Qemu::find_or_install().expect("QEMU is there or can be installed"))
+}
+
+/// The image with the generated model.
+pub fn fixture_image() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| build("fixture"))
+}
+
+/// The image without a model.
+pub fn empty_image() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| build("none"))
+}
+
+/// The image with the smallest real model.
+pub fn tiny_image() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| build("tiny"))
+}
+
+fn build(model: &str) -> Image {
+    // One build at a time: they share folders.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _one = lock(&BUILDING);
+    let model: ModelChoice = model.parse().expect("a known model");
+    let folder = workspace()
+        .cloister()
+        .join("test-images")
+        .join(model.name());
+    image_build::build(workspace(), &model, &folder)
+        .unwrap_or_else(|error| panic!("image {}: {error}", model.name()))
+}
+
+/// How to boot an image in a test. Always emulated: what continuous integration has.
+pub fn options(image: &Image) -> GuestOptions {
+    image.guest_options(Accelerator::Tcg)
+}
+
+/// Boots and waits until it serves.
+pub fn boot(options: &GuestOptions) -> Guest {
+    let mut guest = Guest::start(qemu(), options).expect("QEMU starts");
+    guest
+        .wait_ready(BOOT_TIMEOUT)
+        .unwrap_or_else(|error| panic!("{error}"));
+    guest
+}
+
+/// Boots and waits until the guest stops itself; it must not serve before. Returns its last words.
+pub fn boot_to_stop(options: &GuestOptions) -> Stop {
+    let mut guest = Guest::start(qemu(), options).expect("QEMU starts");
+    match guest.wait_ready(BOOT_TIMEOUT) {
+        Err(GuestError::Stopped(stop)) => {
+            let (said, status) = guest
+                .wait_stopped(BOOT_TIMEOUT)
+                .expect("QEMU ends with its guest");
+            assert_eq!(said, stop);
+            assert_eq!(
+                status.code(),
+                Some(i32::from(stop.code) * 2 + 1),
+                "QEMU's exit status is the reason code"
+            );
+            stop
+        }
+        Err(other) => panic!("the guest should stop with a reason: {other}"),
+        Ok(ready) => panic!("the guest should stop, but it serves: {ready:?}"),
+    }
+}
+
+/// A guest that many tests use, one at a time.
+pub struct Shared {
+    guest: Mutex<Guest>,
+    url: String,
+    port: u16,
+}
+
+impl Shared {
+    /// The guest with the generated model.
+    pub fn fixture() -> &'static Self {
+        static GUEST: OnceLock<Shared> = OnceLock::new();
+        GUEST.get_or_init(|| {
+            let guest = boot(&options(fixture_image()));
+            Self {
+                url: guest.url(),
+                port: guest.port(),
+                guest: Mutex::new(guest),
+            }
+        })
+    }
+
+    /// The guest for one test alone. When the test ends, however it ends, the guest must serve on.
+    pub fn lease() -> Lease {
+        let shared = Self::fixture();
+        Lease {
+            guest: lock(&shared.guest),
+            url: &shared.url,
+            port: shared.port,
+        }
+    }
+}
+
+/// See [`Shared::lease`].
+pub struct Lease {
+    guest: MutexGuard<'static, Guest>,
+    url: &'static str,
+    port: u16,
+}
+
+impl Lease {
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A client of the guest.
+    pub fn client(&self) -> Client {
+        client(self.url)
+    }
+
+    /// A figure of the guest's `/metrics`.
+    pub fn metric(&self, name: &str) -> u64 {
+        metric(self.port, name)
+    }
+
+    /// Waits until a figure of `/metrics` is as wanted. A guest with no free connection is asked again.
+    pub fn wait_for_metric(&self, name: &str, wanted: impl Fn(u64) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let answer = raw::get(self.port, "/metrics");
+            let found = (answer.status == 200).then(|| figure(&answer, name));
+            if found.is_some_and(&wanted) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{name} stays at {found:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        assert!(
+            self.guest.is_running(),
+            "the guest ended: {:?}",
+            self.guest.console().lines()
+        );
+        let answer = raw::get(self.port, "/healthz");
+        assert_eq!(answer.status, 200, "the guest serves on after each test");
+    }
+}
+
+/// A client of the guest at `url`.
+pub fn client(url: &str) -> Client {
+    Client::connect(url, ANSWER_TIMEOUT, POLICY).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A figure of the `/metrics` of the guest behind `port`.
+pub fn metric(port: u16, name: &str) -> u64 {
+    figure(&raw::get(port, "/metrics"), name)
+}
+
+fn figure(metrics: &Answer, name: &str) -> u64 {
+    let text = metrics.text();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok())
+        .unwrap_or_else(|| panic!("no figure {name} in:\n{text}"))
+}
+
+/// A copy of the image's model pack, changed by `change`, which is removed when dropped.
+pub struct ChangedPack {
+    path: PathBuf,
+}
+
+impl ChangedPack {
+    /// Copies the pack of `image` and changes the copy.
+    pub fn of(image: &Image, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let original = image.model_pack().expect("the image has a model");
+        let mut bytes = std::fs::read(original).expect("the pack can be read");
+        change(&mut bytes);
+        let path = image.rom().with_file_name(format!("changed-{name}.pack"));
+        std::fs::write(&path, bytes).expect("the copy can be written");
+        Self { path }
+    }
+
+    /// The changed copy.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for ChangedPack {
+    fn drop(&mut self) {
+        // What is left behind is overwritten by the next run.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A test that failed while it held the lock has said so itself.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,207 @@
+//! Plain sockets, for what no well-behaved client does.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Bytes of an answer that are read at most.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// A guest under emulation takes its time, but not this much.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// An answer as it came over the wire.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Status code; 0 when the connection ended without an answer.
+    pub status: u16,
+    /// Header lines, in lower case.
+    pub head: String,
+    /// Body, as far as it came.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A connection to the guest behind `port` on this machine.
+pub fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("the forwarded port accepts");
+    stream
+        .set_read_timeout(Some(READ_TIMEOUT))
+        .expect("a socket takes a timeout");
+    stream
+        .set_write_timeout(Some(READ_TIMEOUT))
+        .expect("a socket takes a timeout");
+    stream
+}
+
+/// Sends `bytes` and reads one answer.
+pub fn exchange(port: u16, bytes: &[u8]) -> Answer {
+    let mut stream = connect(port);
+    send(&mut stream, bytes);
+    read_answer(&mut stream)
+}
+
+/// `GET` of `path` on a connection of its own.
+pub fn get(port: u16, path: &str) -> Answer {
+    exchange(
+        port,
+        format!("GET {path} HTTP/1.1\r\nHost: guest\r\nConnection: close\r\n\r\n").as_bytes(),
+    )
+}
+
+/// `POST` of `body` on a connection of its own.
+pub fn post(port: u16, path: &str, media_type: &str, body: &[u8]) -> Answer {
+    exchange(port, &post_bytes(path, media_type, body))
+}
+
+/// The bytes of a well-formed `POST`.
+pub fn post_bytes(path: &str, media_type: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: guest\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// Sends bytes. A guest that has answered and closed already is not an error: the answer tells.
+pub fn send(stream: &mut TcpStream, bytes: &[u8]) {
+    match stream.write_all(bytes) {
+        Ok(()) => {}
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+            ) => {}
+        Err(error) => panic!("sending: {error}"),
+    }
+}
+
+/// No more will be sent; the answer can still come.
+pub fn half_close(stream: &TcpStream) {
+    // Fails when the other side has closed already, which the answer shows.
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// Reads one answer, over interim ones (1xx), up to its length or the end of the connection.
+pub fn read_answer(stream: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    loop {
+        match parse(&bytes, false) {
+            Parsed::Interim(length) => drop(bytes.drain(..length)),
+            Parsed::Whole(answer) => return answer,
+            Parsed::More => match read_some(stream, &mut bytes) {
+                0 => return end(&bytes),
+                _ => assert!(bytes.len() <= MAX_ANSWER_BYTES, "the answer does not end"),
+            },
+        }
+    }
+}
+
+/// How long the guest keeps the connection open when nothing more is sent, and what it says until then.
+pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, Duration) {
+    let started = Instant::now();
+    let mut bytes = Vec::new();
+    while read_some(stream, &mut bytes) > 0 {
+        assert!(bytes.len() <= MAX_ANSWER_BYTES, "the answer does not end");
+    }
+    (bytes, started.elapsed())
+}
+
+fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> usize {
+    let mut buffer = [0; 16 << 10];
+    match stream.read(&mut buffer) {
+        Ok(read) => {
+            bytes.extend_from_slice(&buffer[..read]);
+            read
+        }
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+        Err(error) => panic!("reading after {} bytes: {error}", bytes.len()),
+    }
+}
+
+enum Parsed {
+    /// Not enough bytes yet.
+    More,
+    /// The first so many bytes are an interim answer.
+    Interim(usize),
+    Whole(Answer),
+}
+
+fn parse(bytes: &[u8], ended: bool) -> Parsed {
+    let Some(head_end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Parsed::More;
+    };
+    let head = String::from_utf8_lossy(&bytes[..head_end]).to_ascii_lowercase();
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or(0);
+    let body = &bytes[head_end + 4..];
+    if (100..200).contains(&status) {
+        return Parsed::Interim(head_end + 4);
+    }
+    let length = head.lines().find_map(|line| {
+        line.strip_prefix("content-length:")?
+            .trim()
+            .parse::<usize>()
+            .ok()
+    });
+    match length {
+        Some(length) if body.len() >= length || ended => Parsed::Whole(Answer {
+            status,
+            head,
+            body: body[..length.min(body.len())].to_vec(),
+        }),
+        None if ended => Parsed::Whole(Answer {
+            status,
+            head,
+            body: body.to_vec(),
+        }),
+        _ => Parsed::More,
+    }
+}
+
+/// What there is when the connection has ended.
+fn end(bytes: &[u8]) -> Answer {
+    match parse(bytes, true) {
+        Parsed::Whole(answer) => answer,
+        _ => Answer {
+            status: 0,
+            head: String::new(),
+            body: bytes.to_vec(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_by_their_length() {
+        let bytes = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nabcdef";
+        let Parsed::Whole(answer) = parse(bytes, false) else {
+            panic!("a whole answer")
+        };
+        assert_eq!((answer.status, answer.text().as_str()), (413, "abc"));
+        assert!(matches!(parse(&bytes[..40], false), Parsed::More));
+    }
+
+    #[test]
+    fn interim_answers_are_passed_over() {
+        let bytes = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        assert!(matches!(parse(bytes, false), Parsed::Interim(25)));
+    }
+
+    #[test]
+    fn a_connection_that_ends_without_a_word_has_status_0() {
+        assert_eq!(end(b"").status, 0);
+    }
+}

@@ -1,0 +1,250 @@
+//! Arguments, and what becomes of a command's outcome: result on standard output, exit status.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::commands::{self, CommandError};
+use crate::models::ModelChoice;
+use crate::workspace::Workspace;
+
+/// Build, boot, test and measure Cloister.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, about, after_help = MAIN_HELP)]
+struct Cli {
+    /// Print one JSON document on standard output; everything else goes to standard error.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const MAIN_HELP: &str = "\
+Example:
+  cargo xtask demo
+
+Exit status: 0 done, 1 failed (a message says what, where, what to do), 2 wrong usage, 3 refused by policy.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fetch a model, build the image, boot it, ask it for a summary, print the answer.
+    #[command(after_help = "Example:\n  cargo xtask demo --model small")]
+    Demo(DemoArgs),
+    /// Run everything that continuous integration runs.
+    #[command(after_help = "Example:\n  cargo xtask test --quick")]
+    Test(TestArgs),
+    /// Build the image: ROM, model pack and image.json.
+    #[command(
+        after_help = "Example:\n  cargo xtask image --model small --out target/cloister/image"
+    )]
+    Image(ImageArgs),
+    /// Boot an image in QEMU and serve until Ctrl-C.
+    #[command(after_help = "Example:\n  cargo xtask run --port 8080")]
+    Run(RunArgs),
+    /// Count what the guest consists of, against the budget in tcb-budget.json.
+    #[command(after_help = "Example:\n  cargo xtask tcb --json")]
+    Tcb(TcbArgs),
+    /// Measure.
+    #[command(after_help = "Example:\n  cargo xtask bench boot")]
+    Bench(BenchArgs),
+    /// Fuzz one target, or each for a while.
+    #[command(after_help = "Example:\n  cargo xtask fuzz ohttp_request --seconds 60")]
+    Fuzz(FuzzArgs),
+}
+
+/// The kind of machine that a guest runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Tee {
+    /// An ordinary virtual machine: no memory encryption, no attestation.
+    #[default]
+    Plain,
+    /// SEV-SNP on an emulated platform. Not in this version.
+    SnpEmulated,
+    /// SEV-SNP. Not in this version.
+    Snp,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Kind of machine.
+    #[arg(long, value_enum, default_value_t)]
+    pub tee: Tee,
+    /// small, standard, tiny or the path of a .gguf file. Default: standard on hardware KVM, small elsewhere.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<ModelChoice>,
+    /// The guest's virtual CPUs.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub smp: u32,
+}
+
+/// Arguments of `test`.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Only what needs neither a guest nor the network: formatting, lints, unit tests, documentation.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// Arguments of `image`.
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// small, standard, tiny, fixture, none or the path of a .gguf file. Default: standard on hardware KVM, small
+    /// elsewhere.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<ModelChoice>,
+    /// Folder for the result. Default: target/cloister/image.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Kind of machine.
+    #[arg(long, value_enum, default_value_t)]
+    pub tee: Tee,
+    /// Folder of the image. Default: target/cloister/image, built if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub image: Option<PathBuf>,
+    /// Port on 127.0.0.1.
+    #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Virtual CPUs.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub smp: u32,
+    /// RAM in MiB. Default: what the image needs.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1_048_576))]
+    pub memory: Option<u64>,
+}
+
+/// Arguments of `tcb`.
+#[derive(Debug, Args)]
+pub struct TcbArgs {
+    /// Write a budget that allows what is there now.
+    #[arg(long)]
+    pub write_budget: bool,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchSubject {
+    /// The engine as a host process: tokens per second.
+    Engine,
+    /// From QEMU's start to the first serial byte, to the kernel, to "ready", without and with a model.
+    Boot,
+    /// A summary by the guest: tokens per second.
+    Guest,
+}
+
+/// Another program to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    /// candle, in the same run on the same file.
+    Candle,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What is measured.
+    #[arg(value_enum)]
+    pub subject: BenchSubject,
+    /// Compare with another program (engine only).
+    #[arg(long, value_enum)]
+    pub peer: Option<Peer>,
+    /// small, standard, tiny or the path of a .gguf file.
+    #[arg(long, value_name = "MODEL", default_value = "tiny")]
+    pub model: ModelChoice,
+    /// Runs; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+}
+
+/// Arguments of `fuzz`.
+#[derive(Debug, Args)]
+pub struct FuzzArgs {
+    /// The target; all of them, one after the other, if not given.
+    pub target: Option<String>,
+    /// How long each target runs.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+}
+
+/// What a command hands back when it is done.
+#[derive(Debug)]
+pub struct Outcome {
+    /// For people, on standard output.
+    pub text: String,
+    /// For programs, on standard output with `--json`.
+    pub json: Value,
+    /// False when the command did its work and the result is bad.
+    pub success: bool,
+}
+
+/// Runs the command with this process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = Workspace::find()
+        .map_err(CommandError::from)
+        .and_then(|workspace| run(&workspace, &cli));
+    match outcome {
+        Ok(outcome) => {
+            match cli.json {
+                true => println!("{}", outcome.json),
+                false => println!("{}", outcome.text.trim_end()),
+            }
+            ExitCode::from(u8::from(!outcome.success))
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            if cli.json {
+                println!(
+                    "{}",
+                    json!({ "error": error.to_string(), "exit_status": error.status() })
+                );
+            }
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+fn run(workspace: &Workspace, cli: &Cli) -> Result<Outcome, CommandError> {
+    match &cli.command {
+        Command::Demo(arguments) => commands::demo::run(workspace, arguments),
+        Command::Test(arguments) => commands::test::run(workspace, arguments),
+        Command::Image(arguments) => commands::image::run(workspace, arguments),
+        Command::Run(arguments) => commands::run::run(workspace, arguments, cli.json),
+        Command::Tcb(arguments) => commands::tcb::run(workspace, arguments),
+        Command::Bench(arguments) => commands::bench::run(workspace, arguments),
+        Command::Fuzz(arguments) => commands::fuzz::run(workspace, arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains("Example:\n  cargo xtask"),
+                "{}",
+                command.get_name()
+            );
+        }
+    }
+}

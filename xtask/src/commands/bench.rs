@@ -1,0 +1,230 @@
+//! `cargo xtask bench`.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use cloister_client::{Client, Policy};
+use cloister_protocol::api::summarize::Style;
+use serde_json::{Value, json};
+
+use super::CommandError;
+use super::run::READY_TIMEOUT;
+use crate::cli::{BenchArgs, BenchSubject, Outcome};
+use crate::engine_bench;
+use crate::example;
+use crate::image_build::{self, Image};
+use crate::models::ModelChoice;
+use crate::progress::Phase;
+use crate::qemu::{Accelerator, Guest, GuestOptions, Qemu, Times};
+use crate::workspace::{Workspace, cargo};
+
+/// How long one summary may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Measures, prints, and keeps the result below `target/cloister/bench`.
+pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
+    if arguments.peer.is_some() && arguments.subject != BenchSubject::Engine {
+        return Err(CommandError::Usage(
+            "--peer goes with `bench engine` only".to_owned(),
+        ));
+    }
+    let (name, outcome) = match arguments.subject {
+        BenchSubject::Engine if cfg!(debug_assertions) => return in_release(workspace),
+        BenchSubject::Engine => ("engine", engine_bench::run(workspace, arguments)?),
+        BenchSubject::Boot => ("boot", boot(workspace, arguments)?),
+        BenchSubject::Guest => ("guest", guest(workspace, arguments)?),
+    };
+    keep(&workspace.bench(), name, &outcome.json)?;
+    Ok(outcome)
+}
+
+/// The same command by a release build of this program: a build with checks would measure the checks.
+fn in_release(workspace: &Workspace) -> Result<Outcome, CommandError> {
+    eprintln!("Building the release profile, which is what is measured");
+    let mut command = cargo();
+    command
+        .current_dir(workspace.root())
+        .args(["run", "--release", "--locked", "--package", "xtask", "--"])
+        .args(std::env::args_os().skip(1));
+    // Standard error is inherited: it shows the build and the progress.
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.map_err(|source| CommandError::Io {
+        path: "cargo".into(),
+        source,
+    })?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(Outcome {
+        json: serde_json::from_str(&text).unwrap_or_default(),
+        text,
+        success: output.status.success(),
+    })
+}
+
+fn keep(folder: &Path, name: &str, result: &Value) -> Result<(), CommandError> {
+    let path = folder.join(format!("{name}.json"));
+    let written = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&path, format!("{result:#}\n")));
+    written.map_err(|source| CommandError::Io { path, source })
+}
+
+/// Boot times without a model and with one.
+fn boot(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
+    let accelerator = Accelerator::detect();
+    let qemu = Qemu::find_or_install()?;
+    let mut text = format!(
+        "Boot on {}, QEMU {}, median of {} runs, from the start of the QEMU process:\n\
+         {:12} {:>15} {:>15} {:>15}\n",
+        accelerator.describe(),
+        qemu.version(),
+        arguments.runs,
+        "model",
+        "first byte, ms",
+        "kernel, ms",
+        "ready, ms"
+    );
+    let mut results = Vec::new();
+    for model in [&ModelChoice::None, &arguments.model] {
+        let folder =
+            workspace
+                .cloister()
+                .join("bench-image")
+                .join(if *model == ModelChoice::None {
+                    "none"
+                } else {
+                    "model"
+                });
+        let image = image_build::build(workspace, model, &folder)?;
+        let phase = Phase::start(format!(
+            "Boot {} times with model {}",
+            arguments.runs,
+            model.name()
+        ));
+        let runs = (0..arguments.runs).map(|_| boot_once(&qemu, &image.guest_options(accelerator)));
+        let times = medians(&runs.collect::<Result<Vec<Times>, _>>()?);
+        phase.done("");
+        let cell = |value: Option<f64>| value.map_or("?".to_owned(), |value| format!("{value:.0}"));
+        let [first, kernel, ready] =
+            [times.first_byte_ms, times.kernel_ms, times.ready_ms].map(cell);
+        text += &format!("{:12} {first:>15} {kernel:>15} {ready:>15}\n", model.name());
+        let pack_bytes = image.facts().model.as_ref().map(|model| model.pack.bytes);
+        results.push(json!({
+            "model": model.name(), "times": times, "pack_bytes": pack_bytes, "rom_bytes": image.facts().rom.bytes,
+        }));
+    }
+    let json = json!({
+        "accelerator": accelerator.option(), "qemu": qemu.version(), "runs": arguments.runs, "results": results,
+    });
+    Ok(Outcome {
+        text,
+        json,
+        success: true,
+    })
+}
+
+fn boot_once(qemu: &Qemu, options: &GuestOptions) -> Result<Times, CommandError> {
+    let mut guest = Guest::start(qemu, options)?;
+    guest.wait_ready(READY_TIMEOUT)?;
+    Ok(guest.times())
+}
+
+fn medians(times: &[Times]) -> Times {
+    let median = |read: fn(&Times) -> Option<f64>| {
+        let mut values: Vec<f64> = times.iter().filter_map(read).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    };
+    Times {
+        first_byte_ms: median(|times| times.first_byte_ms),
+        kernel_ms: median(|times| times.kernel_ms),
+        ready_ms: median(|times| times.ready_ms),
+    }
+}
+
+/// Speed of summaries in the guest. Reading and writing are told apart by asking for one token first.
+fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
+    let accelerator = Accelerator::detect();
+    let qemu = Qemu::find_or_install()?;
+    let image = image_build::build(
+        workspace,
+        &arguments.model,
+        &workspace.cloister().join("bench-image/model"),
+    )?;
+    let mut guest = Guest::start(&qemu, &image.guest_options(accelerator))?;
+    guest.wait_ready(READY_TIMEOUT)?;
+    let phase = Phase::start("Ask for one token, then for a summary");
+    let short = ask(&guest, &image, 1)?;
+    let long = ask(&guest, &image, 48)?;
+    phase.done("");
+    let read_rate = f64::from(short.prompt_tokens) / short.seconds;
+    let written = long.output_tokens.saturating_sub(short.output_tokens);
+    let write_rate = f64::from(written) / (long.seconds - short.seconds).max(f64::MIN_POSITIVE);
+    let text = format!(
+        "Guest with {} on {}:\n  reads  {read_rate:.2} tokens/s ({} tokens in {:.1} s)\n  \
+         writes {write_rate:.2} tokens/s ({written} tokens in {:.1} s)\n",
+        arguments.model.name(),
+        accelerator.describe(),
+        short.prompt_tokens,
+        short.seconds,
+        long.seconds - short.seconds,
+    );
+    let json = json!({
+        "model": arguments.model.name(),
+        "accelerator": accelerator.option(),
+        "prompt_tokens": short.prompt_tokens,
+        "read_tokens_per_s": read_rate,
+        "written_tokens": written,
+        "write_tokens_per_s": write_rate,
+    });
+    Ok(Outcome {
+        text,
+        json,
+        success: true,
+    })
+}
+
+struct Asked {
+    prompt_tokens: u32,
+    output_tokens: u32,
+    seconds: f64,
+}
+
+fn ask(guest: &Guest, image: &Image, max_tokens: u32) -> Result<Asked, CommandError> {
+    debug_assert!(image.model_pack().is_some(), "a summary needs a model");
+    let mut client = Client::connect(
+        &guest.url(),
+        ANSWER_TIMEOUT,
+        Policy {
+            accept_unattested: true,
+        },
+    )?;
+    let started = Instant::now();
+    let usage = client
+        .summarize(&example::request(Style::Paragraph, Some(max_tokens)))?
+        .usage;
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Asked {
+        prompt_tokens: usage.prompt_tokens,
+        output_tokens: usage.output_tokens,
+        seconds,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_leaves_outliers_out() {
+        let times = |ms: f64| Times {
+            first_byte_ms: Some(ms),
+            kernel_ms: None,
+            ready_ms: Some(ms * 2.0),
+        };
+        let median = medians(&[times(3.0), times(900.0), times(1.0)]);
+        assert_eq!(
+            (median.first_byte_ms, median.kernel_ms, median.ready_ms),
+            (Some(3.0), None, Some(6.0))
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! `cargo xtask demo`: from nothing to a summary, with what each step took.
+
+use std::time::{Duration, Instant};
+
+use cloister_client::{Attestation, Client, Policy};
+use cloister_protocol::api::summarize::{Response, Style};
+use serde_json::json;
+
+use super::run::READY_TIMEOUT;
+use super::{CommandError, model_or_default, require_plain};
+use crate::cli::{DemoArgs, Outcome};
+use crate::example;
+use crate::image_build::{self, Image};
+use crate::models::ModelChoice;
+use crate::progress::Phase;
+use crate::qemu::{Accelerator, Guest, Qemu, Times};
+use crate::workspace::Workspace;
+
+/// How long the guest may take for the summary under emulation.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2400);
+/// Enough for the example, and short enough for an emulated CPU.
+const MAX_TOKENS: u32 = 120;
+
+/// What the demonstration has to show.
+struct Shown {
+    model: String,
+    accelerator: Accelerator,
+    image: Image,
+    times: Times,
+    response: Response,
+    attestation: Attestation,
+    build_took: Duration,
+    answer_took: Duration,
+}
+
+/// Runs the demonstration.
+pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, CommandError> {
+    require_plain(arguments.tee)?;
+    let accelerator = Accelerator::detect();
+    let model = model_or_default(arguments.model.as_ref(), accelerator);
+    if matches!(model, ModelChoice::None | ModelChoice::Fixture) {
+        return Err(CommandError::Usage(
+            "the demonstration needs a real model".to_owned(),
+        ));
+    }
+    introduce(accelerator, &model, arguments);
+    let qemu = Qemu::find_or_install()?;
+    let build_started = Instant::now();
+    let image = image_build::build(workspace, &model, &workspace.image())?;
+    let build_took = build_started.elapsed();
+
+    let mut options = image.guest_options(accelerator);
+    options.cpus = arguments.smp;
+    let phase = Phase::start(format!(
+        "Boot in QEMU {} with {} MiB of RAM",
+        qemu.version(),
+        options.memory_mib
+    ));
+    let mut guest = Guest::start(&qemu, &options)?;
+    guest.wait_ready(READY_TIMEOUT)?;
+    phase.done("the guest checked the model and serves");
+
+    let phase = Phase::start("Ask for a summary of the example thread, sealed with HPKE");
+    let answer_started = Instant::now();
+    let mut client = Client::connect(
+        &guest.url(),
+        ANSWER_TIMEOUT,
+        Policy {
+            accept_unattested: true,
+        },
+    )?;
+    let response = client.summarize(&example::request(Style::Bullets, Some(MAX_TOKENS)))?;
+    let answer_took = answer_started.elapsed();
+    phase.done("opened the sealed answer");
+    let (times, attestation) = (guest.times(), *client.attestation());
+    drop(guest);
+    eprintln!("The guest is shut down.\n");
+    let model = model.name();
+    Ok(outcome(&Shown {
+        model,
+        accelerator,
+        image,
+        times,
+        response,
+        attestation,
+        build_took,
+        answer_took,
+    }))
+}
+
+fn introduce(accelerator: Accelerator, model: &ModelChoice, arguments: &DemoArgs) {
+    eprintln!("Platform plain on {}.", accelerator.describe());
+    if accelerator == Accelerator::Tcg && arguments.model.is_none() {
+        eprintln!(
+            "Because the CPU is emulated, the model is `small`; `--model standard` writes better and is slower."
+        );
+    }
+    eprintln!("Model: {}.\n", model.name());
+}
+
+fn outcome(shown: &Shown) -> Outcome {
+    let written = shown.response.summary.trim();
+    let success = !written.is_empty();
+    let mut text = "The thread:\n".to_owned();
+    for message in example::messages() {
+        text += &format!("  {}: {}\n", message.from, message.text);
+    }
+    let clean: String = written
+        .chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect();
+    text += &format!(
+        "\nThe summary, written by a machine ({}); it can be wrong:\n",
+        shown.model
+    );
+    clean
+        .lines()
+        .for_each(|line| text += &format!("  {line}\n"));
+    text += &format!("\n{}", timings(shown));
+    text += &match success {
+        true => format!(
+            "\nIt works: the firmware image booted from the reset vector without an operating system, checked the model \
+             against the digest in its ROM, and answered one sealed request.\n{}.\n",
+            shown.attestation.notice()
+        ),
+        false => "\nFAILED: the guest answered with an empty summary.\n".to_owned(),
+    };
+    Outcome {
+        text,
+        json: document(shown),
+        success,
+    }
+}
+
+fn timings(shown: &Shown) -> String {
+    let usage = shown.response.usage;
+    let seconds = shown.answer_took.as_secs_f64();
+    let ms = |value: Option<f64>| value.map_or("?".to_owned(), |value| format!("{value:.0} ms"));
+    let rom = &shown.image.facts().rom;
+    format!(
+        "Times, on {}:\n\
+         \x20 fetch and build         {:.1} s (ROM of {} KiB)\n\
+         \x20 first byte from reset   {}\n\
+         \x20 kernel's first line     {}\n\
+         \x20 ready, model checked    {}\n\
+         \x20 the answer              {seconds:.1} s: {} tokens read, {} written, {:.2} tokens/s over all\n",
+        shown.accelerator.describe(),
+        shown.build_took.as_secs_f64(),
+        rom.bytes >> 10,
+        ms(shown.times.first_byte_ms),
+        ms(shown.times.kernel_ms),
+        ms(shown.times.ready_ms),
+        usage.prompt_tokens,
+        usage.output_tokens,
+        f64::from(usage.prompt_tokens + usage.output_tokens) / seconds,
+    )
+}
+
+fn document(shown: &Shown) -> serde_json::Value {
+    json!({
+        "summary": shown.response.summary,
+        "machine_made": true,
+        "model": shown.model,
+        "accelerator": shown.accelerator.option(),
+        "usage": shown.response.usage,
+        "times": shown.times,
+        "build_s": shown.build_took.as_secs_f64(),
+        "answer_s": shown.answer_took.as_secs_f64(),
+        "rom_bytes": shown.image.facts().rom.bytes,
+        "attestation": {
+            "kind": shown.attestation.kind(),
+            "attested": shown.attestation.is_attested(),
+            "notice": shown.attestation.notice(),
+        },
+    })
+}

@@ -1,0 +1,123 @@
+//! The commands, one module each.
+
+pub mod bench;
+pub mod demo;
+pub mod fuzz;
+pub mod image;
+pub mod run;
+pub mod tcb;
+pub mod test;
+
+use crate::cli::Tee;
+use crate::image_build::ImageError;
+use crate::install::InstallError;
+use crate::models::{self, ModelChoice};
+use crate::process::ProcessError;
+use crate::qemu::{Accelerator, GuestError};
+use crate::tcb::TcbError;
+use crate::workspace::WorkspaceError;
+
+/// A command could not do its work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The checkout was not found.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    /// The image was not built.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A tool is missing.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// The guest did not get where it should.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// The guest did not answer.
+    #[error(transparent)]
+    Client(#[from] cloister_client::ClientError),
+    /// A program failed.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The guest could not be counted.
+    #[error(transparent)]
+    Tcb(#[from] TcbError),
+    /// A model could not be fetched.
+    #[error(transparent)]
+    Model(#[from] models::FetchError),
+    /// A result could not be written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Something that a later version does.
+    #[error("{0} is not in this version; use --tee plain")]
+    NotInThisVersion(&'static str),
+    /// Arguments that do not go together, or name what is not there.
+    #[error("{0}")]
+    Usage(String),
+    /// Something else went wrong.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CommandError {
+    /// The exit status: 1 failed, 2 wrong usage, 3 refused by policy.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::NotInThisVersion(_) | Self::Usage(_) => 2,
+            Self::Client(cloister_client::ClientError::Refused(_)) => 3,
+            _ => 1,
+        }
+    }
+}
+
+/// Only `plain` is there yet.
+fn require_plain(tee: Tee) -> Result<(), CommandError> {
+    match tee {
+        Tee::Plain => Ok(()),
+        Tee::SnpEmulated => Err(CommandError::NotInThisVersion("--tee snp-emulated")),
+        Tee::Snp => Err(CommandError::NotInThisVersion("--tee snp")),
+    }
+}
+
+/// The model that was asked for, else the one that suits how fast the guest's CPU will be.
+fn model_or_default(model: Option<&ModelChoice>, accelerator: Accelerator) -> ModelChoice {
+    let suitable = match accelerator {
+        Accelerator::Kvm => &models::STANDARD,
+        Accelerator::Tcg => &models::SMALL,
+    };
+    model.cloned().unwrap_or(ModelChoice::Named(suitable))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_follows_the_cpu_unless_it_is_named() {
+        let chosen =
+            |model: Option<&ModelChoice>, accelerator| model_or_default(model, accelerator).name();
+        assert_eq!(chosen(None, Accelerator::Tcg), "small");
+        assert_eq!(chosen(None, Accelerator::Kvm), "standard");
+        assert_eq!(
+            chosen(
+                Some(&ModelChoice::Named(&models::STANDARD)),
+                Accelerator::Tcg
+            ),
+            "standard"
+        );
+    }
+
+    #[test]
+    fn machines_of_later_versions_are_wrong_usage() {
+        assert!(require_plain(Tee::Plain).is_ok());
+        assert_eq!(
+            require_plain(Tee::Snp).map_err(|error| error.status()),
+            Err(2)
+        );
+    }
+}

@@ -1,0 +1,311 @@
+//! Building an image: guest programs, model pack, manifest, ROM, `image.json`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cloister_boot::manifest::{Limits, Manifest, ModelRef};
+use cloister_image::image_json::{
+    BuildEntry, FORMAT, FileEntry, ImageJson, ImageJsonError, ModelEntry, SourceEntry,
+};
+use cloister_image::rom::{self, RomInputs};
+
+use crate::digest;
+use crate::guest_build::{self, PROFILE, TARGET};
+use crate::models::{self, FetchError, ModelChoice};
+use crate::packs::{self, PackError, PackFile};
+use crate::process::{self, ProcessError};
+use crate::qemu::{Accelerator, GuestOptions};
+use crate::tcb::ImageSizes;
+use crate::workspace::Workspace;
+
+/// Name of the file that describes an image.
+pub const IMAGE_JSON: &str = "image.json";
+const ROM_BIN: &str = "rom.bin";
+const BOOT_ELF: &str = "boot.elf";
+const KERNEL_ELF: &str = "kernel.elf";
+const MODEL_PACK: &str = "model.pack";
+
+/// RAM for everything but the model: kernel, page tables, shared pool, network buffers, requests.
+const BASE_MEMORY_MIB: u64 = 96;
+/// RAM sizes are multiples of this.
+const MEMORY_STEP_MIB: u64 = 32;
+
+/// An image could not be built or opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// A program failed.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The model could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The model pack could not be made.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The ROM could not be packed.
+    #[error("packing the ROM: {0}")]
+    Rom(#[from] rom::RomError),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The folder holds no image that this program understands.
+    #[error("{path}: {source}; build an image with: cargo xtask image")]
+    NotAnImage {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ImageJsonError,
+    },
+}
+
+/// A folder with an image.
+#[derive(Clone, Debug)]
+pub struct Image {
+    folder: PathBuf,
+    facts: ImageJson,
+}
+
+impl Image {
+    /// Opens an image that was built before.
+    pub fn open(folder: &Path) -> Result<Self, ImageError> {
+        let path = folder.join(IMAGE_JSON);
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        let facts =
+            ImageJson::parse(&text).map_err(|source| ImageError::NotAnImage { path, source })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            facts,
+        })
+    }
+
+    /// What `image.json` says.
+    pub fn facts(&self) -> &ImageJson {
+        &self.facts
+    }
+
+    /// The ROM.
+    pub fn rom(&self) -> PathBuf {
+        self.folder.join(ROM_BIN)
+    }
+
+    /// The boot program and the kernel.
+    pub fn elf_files(&self) -> [PathBuf; 2] {
+        [BOOT_ELF, KERNEL_ELF].map(|name| self.folder.join(name))
+    }
+
+    /// The model pack, if the image names one.
+    pub fn model_pack(&self) -> Option<PathBuf> {
+        self.facts
+            .model
+            .as_ref()
+            .map(|model| self.folder.join(&model.pack.file))
+    }
+
+    /// Sizes of what runs in the guest.
+    pub fn sizes(&self) -> ImageSizes {
+        ImageSizes {
+            boot_elf_bytes: self.facts.boot_elf.bytes,
+            kernel_elf_bytes: self.facts.kernel_elf.bytes,
+            rom_bytes: self.facts.rom.bytes,
+        }
+    }
+
+    /// How to boot it: with the RAM that it needs, one CPU, any free port.
+    pub fn guest_options(&self, accelerator: Accelerator) -> GuestOptions {
+        GuestOptions {
+            rom: self.rom(),
+            model_pack: self.model_pack(),
+            memory_mib: self.facts.memory_mib,
+            cpus: 1,
+            port: None,
+            accelerator,
+            echo: false,
+            cpu: None,
+            network: true,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// Builds an image with `model` into `folder`.
+pub fn build(
+    workspace: &Workspace,
+    model: &ModelChoice,
+    folder: &Path,
+) -> Result<Image, ImageError> {
+    let pack = obtain_pack(workspace, model)?;
+    let programs = guest_build::build(workspace)?;
+    let read = |path: &Path| fs::read(path).map_err(at(path));
+    let (boot_elf, kernel_elf) = (read(&programs.boot)?, read(&programs.kernel)?);
+    let manifest = Manifest {
+        model: pack.as_ref().map(|pack| pack.reference.clone()),
+        limits: Limits::default(),
+    };
+    let rom = rom::pack(&RomInputs {
+        boot_elf: &boot_elf,
+        kernel_elf: &kernel_elf,
+        manifest: &manifest,
+    })?;
+
+    fs::create_dir_all(folder).map_err(at(folder))?;
+    let write = |name: &str, bytes: &[u8]| write_file(folder, name, bytes);
+    let model = pack.map(|pack| place_pack(pack, folder)).transpose()?;
+    let facts = ImageJson {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        rom: write(ROM_BIN, &rom)?,
+        boot_elf: write(BOOT_ELF, &boot_elf)?,
+        kernel_elf: write(KERNEL_ELF, &kernel_elf)?,
+        memory_mib: memory_mib(manifest.model.as_ref()),
+        model,
+        source: source_entry(workspace)?,
+        build: build_entry(workspace)?,
+        measurements: Vec::new(),
+    };
+    write(IMAGE_JSON, facts.to_text().as_bytes())?;
+    Ok(Image {
+        folder: folder.to_owned(),
+        facts,
+    })
+}
+
+fn obtain_pack(workspace: &Workspace, model: &ModelChoice) -> Result<Option<PackFile>, ImageError> {
+    match model {
+        ModelChoice::None => Ok(None),
+        ModelChoice::Fixture => Ok(Some(packs::of_fixture(workspace)?)),
+        ModelChoice::Named(_) | ModelChoice::File(_) => {
+            let gguf =
+                models::obtain(model, &workspace.models())?.expect("these choices have a file");
+            let licence = match model {
+                ModelChoice::Named(named) => Some(named.licence),
+                _ => None,
+            };
+            Ok(Some(packs::of_gguf(workspace, model, &gguf, licence)?))
+        }
+    }
+}
+
+/// Puts the pack beside the ROM. A link costs no space; where links do not work it is copied.
+fn place_pack(pack: PackFile, folder: &Path) -> Result<ModelEntry, ImageError> {
+    let path = folder.join(MODEL_PACK);
+    if path.exists() {
+        fs::remove_file(&path).map_err(at(&path))?;
+    }
+    if fs::hard_link(&pack.path, &path).is_err() {
+        fs::copy(&pack.path, &path).map_err(at(&path))?;
+    }
+    let ModelRef {
+        name,
+        root,
+        pack_bytes,
+        working_bytes,
+        context_tokens,
+        ..
+    } = pack.reference;
+    Ok(ModelEntry {
+        name,
+        pack: FileEntry {
+            file: MODEL_PACK.to_owned(),
+            bytes: pack_bytes,
+            sha256: pack.sha256,
+        },
+        root: digest::hex(&root),
+        context_tokens,
+        working_bytes,
+        gguf_sha256: pack.gguf_sha256,
+        licence: pack.licence,
+    })
+}
+
+fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry, ImageError> {
+    let path = folder.join(name);
+    fs::write(&path, bytes).map_err(at(&path))?;
+    Ok(FileEntry {
+        file: name.to_owned(),
+        bytes: bytes.len() as u64,
+        sha256: digest::of_bytes(bytes),
+    })
+}
+
+fn memory_mib(model: Option<&ModelRef>) -> u64 {
+    let model_bytes = model.map_or(0, |model| model.pack_bytes + model.working_bytes);
+    (model_bytes.div_ceil(1 << 20) + BASE_MEMORY_MIB).next_multiple_of(MEMORY_STEP_MIB)
+}
+
+fn source_entry(workspace: &Workspace) -> Result<SourceEntry, ImageError> {
+    let git = |words: &[&str]| {
+        let mut command = Command::new("git");
+        command.current_dir(workspace.root()).args(words);
+        // A source archive has no history; then the commit stays empty.
+        process::capture(&mut command, "git").unwrap_or_default()
+    };
+    let lock = workspace.root().join("Cargo.lock");
+    Ok(SourceEntry {
+        commit: git(&["rev-parse", "HEAD"]).trim().to_owned(),
+        modified: !git(&["status", "--porcelain", "--untracked-files=no"])
+            .trim()
+            .is_empty(),
+        cargo_lock_sha256: digest::of_file(&lock).map_err(at(&lock))?,
+    })
+}
+
+fn build_entry(workspace: &Workspace) -> Result<BuildEntry, ImageError> {
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.current_dir(workspace.root()).arg("--version");
+    Ok(BuildEntry {
+        rustc: process::capture(&mut rustc, "rustc --version")?
+            .trim()
+            .to_owned(),
+        target: TARGET.to_owned(),
+        profile: PROFILE.to_owned(),
+        flags: guest_build::public_flags(),
+    })
+}
+
+fn at(path: &Path) -> impl Fn(std::io::Error) -> ImageError {
+    let path = path.to_owned();
+    move |source| ImageError::Io {
+        path: path.clone(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_the_model() {
+        assert_eq!(memory_mib(None), 96);
+        let model = ModelRef {
+            name: "m".to_owned(),
+            root: [0; 32],
+            head_bytes: 4096,
+            pack_bytes: 100 << 20,
+            working_bytes: (30 << 20) + 1,
+            context_tokens: 2048,
+        };
+        assert_eq!(memory_mib(Some(&model)), 256);
+    }
+
+    #[test]
+    fn a_folder_without_an_image_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert!(
+            Image::open(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains(IMAGE_JSON)
+        );
+        fs::write(folder.path().join(IMAGE_JSON), "{}").expect("written");
+        let text = Image::open(folder.path()).unwrap_err().to_string();
+        assert!(text.contains("cargo xtask image"), "{text}");
+    }
+}

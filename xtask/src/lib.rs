@@ -1,0 +1,20 @@
+//! The one front door to the project: build the image, boot it, test it, measure what it trusts.
+//!
+//! [`cli`] reads the arguments, [`commands`] has a module for each command; the rest is what they are made of.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod commands;
+pub mod digest;
+pub mod engine_bench;
+pub mod example;
+pub mod guest_build;
+pub mod image_build;
+pub mod install;
+pub mod models;
+pub mod packs;
+pub mod process;
+pub mod progress;
+pub mod qemu;
+pub mod tcb;
+pub mod workspace;

@@ -1,0 +1,318 @@
+//! The trusted computing base: which crates, how many lines and bytes run in the guest, against a budget in the
+//! repository. What grows must change the budget file in the same commit.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::collect_files;
+use crate::guest_build::TARGET;
+use crate::process::{self, ProcessError};
+use crate::workspace::{Workspace, cargo};
+
+/// The budget file, beside the workspace's `Cargo.toml`.
+pub const BUDGET_FILE: &str = "tcb-budget.json";
+
+/// What the guest consists of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tcb {
+    /// Crates of other people that are linked into the guest, by name.
+    pub crates: BTreeSet<String>,
+    /// Lines of our crates in the guest: code only, without tests, comments and blank lines.
+    pub own_lines: u64,
+    /// Lines of other people's crates, counted the same way. What is not compiled in is counted too.
+    pub crate_lines: u64,
+    /// Bytes of the boot program's ELF file.
+    pub boot_elf_bytes: u64,
+    /// Bytes of the kernel's ELF file.
+    pub kernel_elf_bytes: u64,
+    /// Bytes of the ROM.
+    pub rom_bytes: u64,
+}
+
+/// The count failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TcbError {
+    /// Cargo failed.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The budget is not the JSON of this structure.
+    #[error("{BUDGET_FILE}: {0}; `cargo xtask tcb --write-budget` writes a new one")]
+    Budget(serde_json::Error),
+    /// Cargo's answer has another shape than expected.
+    #[error("cargo metadata: {0}")]
+    Metadata(String),
+}
+
+/// Sizes of what was built.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageSizes {
+    /// Bytes of the boot program's ELF file.
+    pub boot_elf_bytes: u64,
+    /// Bytes of the kernel's ELF file.
+    pub kernel_elf_bytes: u64,
+    /// Bytes of the ROM.
+    pub rom_bytes: u64,
+}
+
+/// Counts what is in the guest.
+pub fn count(workspace: &Workspace, sizes: ImageSizes) -> Result<Tcb, TcbError> {
+    let mut tcb = Tcb {
+        crates: BTreeSet::new(),
+        own_lines: 0,
+        crate_lines: 0,
+        boot_elf_bytes: sizes.boot_elf_bytes,
+        kernel_elf_bytes: sizes.kernel_elf_bytes,
+        rom_bytes: sizes.rom_bytes,
+    };
+    let sources = package_sources(workspace)?;
+    for (name, version) in guest_packages(workspace)? {
+        let found = sources
+            .iter()
+            .find(|package| package.name == name && package.version == version);
+        let package =
+            found.ok_or_else(|| TcbError::Metadata(format!("no package {name} {version}")))?;
+        let lines = count_lines(&package.folder.join("src"))?;
+        match package.own {
+            true => tcb.own_lines += lines,
+            false => {
+                tcb.crate_lines += lines;
+                tcb.crates.insert(name);
+            }
+        }
+    }
+    Ok(tcb)
+}
+
+/// Names and versions of all packages that are linked into the guest: no build scripts' dependencies, no macros.
+fn guest_packages(workspace: &Workspace) -> Result<BTreeSet<(String, String)>, ProcessError> {
+    let mut command = cargo();
+    command
+        .current_dir(workspace.root())
+        .args(["tree", "--locked", "--target", TARGET]);
+    command.args([
+        "--package",
+        "cloister-boot",
+        "--package",
+        "cloister-kernel",
+        "--features",
+        "guest",
+    ]);
+    command.args([
+        "--edges",
+        "normal,no-proc-macro",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ]);
+    let text = process::capture(&mut command, "cargo tree")?;
+    Ok(text.lines().filter_map(name_and_version).collect())
+}
+
+/// Reads `spin v0.12.3` or `cloister-boot v0.1.0 (/path)`; a repetition has ` (*)` behind it.
+fn name_and_version(line: &str) -> Option<(String, String)> {
+    let mut words = line.split_whitespace();
+    let name = words.next()?.to_owned();
+    Some((name, words.next()?.strip_prefix('v')?.to_owned()))
+}
+
+struct Package {
+    name: String,
+    version: String,
+    folder: PathBuf,
+    own: bool,
+}
+
+fn package_sources(workspace: &Workspace) -> Result<Vec<Package>, TcbError> {
+    let mut command = cargo();
+    command
+        .current_dir(workspace.root())
+        .args(["metadata", "--locked", "--format-version", "1"]);
+    let text = process::capture(&mut command, "cargo metadata")?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| TcbError::Metadata(error.to_string()))?;
+    let packages = metadata["packages"]
+        .as_array()
+        .ok_or_else(|| TcbError::Metadata("no packages".to_owned()))?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let read = |package: &serde_json::Value| Package {
+        name: text(&package["name"]),
+        version: text(&package["version"]),
+        folder: Path::new(&text(&package["manifest_path"]))
+            .parent()
+            .map(Path::to_owned)
+            .unwrap_or_default(),
+        own: package["source"].is_null(),
+    };
+    Ok(packages.iter().map(read).collect())
+}
+
+fn count_lines(folder: &Path) -> Result<u64, TcbError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TcbError::Io { path, source }
+    };
+    let mut files = Vec::new();
+    if folder.is_dir() {
+        collect_files(folder, &mut files).map_err(io(folder))?;
+    }
+    let is_code = |path: &PathBuf| {
+        let in_tests = path.components().any(|part| part.as_os_str() == "tests");
+        path.extension().is_some_and(|extension| extension == "rs")
+            && !in_tests
+            && !path.ends_with("tests.rs")
+    };
+    let mut lines = 0;
+    for path in files.iter().filter(|path| is_code(path)) {
+        lines += code_lines(&fs::read_to_string(path).map_err(io(path))?);
+    }
+    Ok(lines)
+}
+
+/// Lines with code: not blank, not only a comment, not in the test module that ends a file.
+fn code_lines(text: &str) -> u64 {
+    let is_code = |line: &&str| !line.is_empty() && !line.starts_with("//");
+    // A test module stands at the end of a file in this project, and nearly everywhere else.
+    let code = text
+        .lines()
+        .take_while(|line| !line.starts_with("#[cfg(test)]"))
+        .map(str::trim);
+    code.filter(is_code).count() as u64
+}
+
+/// Every way in which `now` is larger than `budget`, one line each.
+pub fn growth(now: &Tcb, budget: &Tcb) -> Vec<String> {
+    let new_crates: Vec<&str> = now
+        .crates
+        .difference(&budget.crates)
+        .map(String::as_str)
+        .collect();
+    let mut lines = Vec::new();
+    if !new_crates.is_empty() {
+        lines.push(format!(
+            "new crates in the guest: {}",
+            new_crates.join(", ")
+        ));
+    }
+    let figures = [
+        ("own lines", now.own_lines, budget.own_lines),
+        ("lines of other crates", now.crate_lines, budget.crate_lines),
+        (
+            "bytes of boot.elf",
+            now.boot_elf_bytes,
+            budget.boot_elf_bytes,
+        ),
+        (
+            "bytes of kernel.elf",
+            now.kernel_elf_bytes,
+            budget.kernel_elf_bytes,
+        ),
+        ("bytes of the ROM", now.rom_bytes, budget.rom_bytes),
+    ];
+    for (what, now, budget) in figures.into_iter().filter(|(_, now, budget)| now > budget) {
+        lines.push(format!("{what}: {now}, the budget is {budget}"));
+    }
+    lines
+}
+
+/// The budget that allows `now`, rounded up so that small changes do not touch it.
+pub fn budget_for(now: &Tcb) -> Tcb {
+    let round = |value: u64, step: u64| (value + step / 2).next_multiple_of(step);
+    Tcb {
+        crates: now.crates.clone(),
+        own_lines: round(now.own_lines, 500),
+        crate_lines: round(now.crate_lines, 5_000),
+        boot_elf_bytes: round(now.boot_elf_bytes, 16 << 10),
+        kernel_elf_bytes: round(now.kernel_elf_bytes, 64 << 10),
+        rom_bytes: now.rom_bytes + (64 << 10),
+    }
+}
+
+/// The budget in the repository; `None` if there is none.
+pub fn read_budget(workspace: &Workspace) -> Result<Option<Tcb>, TcbError> {
+    let path = workspace.root().join(BUDGET_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map(Some)
+            .map_err(TcbError::Budget),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TcbError::Io { path, source }),
+    }
+}
+
+/// Writes the budget file.
+pub fn write_budget(workspace: &Workspace, budget: &Tcb) -> Result<(), TcbError> {
+    let path = workspace.root().join(BUDGET_FILE);
+    let text = serde_json::to_string_pretty(budget).map_err(TcbError::Budget)?;
+    fs::write(&path, text + "\n").map_err(|source| TcbError::Io { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcb(crates: &[&str], own_lines: u64) -> Tcb {
+        Tcb {
+            crates: crates.iter().map(|&name| name.to_owned()).collect(),
+            own_lines,
+            crate_lines: 10,
+            boot_elf_bytes: 10,
+            kernel_elf_bytes: 10,
+            rom_bytes: 65536,
+        }
+    }
+
+    #[test]
+    fn only_code_is_counted() {
+        let text = "//! Doc.\n\nfn a() {\n    // why\n    b();\n}\n#[cfg(test)]\nmod tests {\n}\n";
+        assert_eq!(code_lines(text), 3);
+    }
+
+    #[test]
+    fn growth_is_named_and_shrinking_is_fine() {
+        let budget = tcb(&["spin", "libm"], 100);
+        assert!(growth(&tcb(&["spin"], 90), &budget).is_empty());
+        let grown = growth(&tcb(&["spin", "libm", "extra"], 101), &budget);
+        assert_eq!(
+            grown,
+            [
+                "new crates in the guest: extra",
+                "own lines: 101, the budget is 100"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_new_budget_allows_what_it_was_made_for() {
+        let now = tcb(&["spin"], 12_345);
+        assert!(growth(&now, &budget_for(&now)).is_empty());
+    }
+
+    #[test]
+    fn reads_the_lines_of_cargo_tree() {
+        let expect = |line, name: &str, version: &str| {
+            assert_eq!(
+                name_and_version(line),
+                Some((name.to_owned(), version.to_owned()))
+            );
+        };
+        expect("spin v0.12.3", "spin", "0.12.3");
+        expect(
+            "cloister-boot v0.1.0 (/somewhere) (*)",
+            "cloister-boot",
+            "0.1.0",
+        );
+        assert_eq!(name_and_version(""), None);
+    }
+}
