@@ -1,11 +1,12 @@
-//! `cargo xtask bench engine`: the guest's engine as a host process.
+//! `cargo xtask bench engine`: the guest's engine as a host process, and another engine beside it.
 
+use std::path::Path;
 use std::time::Instant;
 
 use cloister_engine::{Model, Session, Step, simd};
 use serde_json::json;
 
-use crate::cli::{BenchArgs, Outcome};
+use crate::cli::{BenchArgs, Outcome, Peer};
 use crate::commands::CommandError;
 use crate::models::{self, ModelChoice};
 use crate::packs;
@@ -24,15 +25,53 @@ struct Rates {
     write_tokens_per_s: f64,
 }
 
-/// Measures; the best run counts, because whatever else the machine does only makes runs slower.
+impl Rates {
+    /// Runs `work` on the prompt and then on one token after the other; it returns the most probable next token.
+    fn measure<E>(
+        vocabulary: usize,
+        mut work: impl FnMut(&[u32], usize) -> Result<u32, E>,
+    ) -> Result<Self, E> {
+        // Any tokens do: the work does not depend on which they are.
+        let prompt: Vec<u32> = (0..PROMPT_TOKENS)
+            .map(|index| (index * 31 % vocabulary) as u32)
+            .collect();
+        let started = Instant::now();
+        let mut next = work(&prompt, 0)?;
+        let read = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        for position in PROMPT_TOKENS..PROMPT_TOKENS + WRITTEN_TOKENS {
+            next = work(&[next], position)?;
+        }
+        let written = started.elapsed().as_secs_f64();
+        Ok(Self {
+            read_tokens_per_s: PROMPT_TOKENS as f64 / read,
+            write_tokens_per_s: WRITTEN_TOKENS as f64 / written,
+        })
+    }
+
+    fn medians(runs: &[Self]) -> Self {
+        let median = |read: fn(&Self) -> f64| {
+            let mut rates: Vec<f64> = runs.iter().map(read).collect();
+            rates.sort_by(f64::total_cmp);
+            rates[rates.len() / 2]
+        };
+        Self {
+            read_tokens_per_s: median(|run| run.read_tokens_per_s),
+            write_tokens_per_s: median(|run| run.write_tokens_per_s),
+        }
+    }
+}
+
+/// Measures; runs of the engine and of the peer take turns, so that both meet the same disturbances.
 pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
     if arguments.model == ModelChoice::None {
         return Err(CommandError::Usage(
             "`bench engine` needs a model".to_owned(),
         ));
     }
-    let pack = match models::obtain(&arguments.model, &workspace.models())? {
-        Some(gguf) => packs::of_gguf(workspace, &arguments.model, &gguf, None),
+    let gguf = models::obtain(&arguments.model, &workspace.models())?;
+    let pack = match &gguf {
+        Some(gguf) => packs::of_gguf(workspace, &arguments.model, gguf, None),
         None => packs::of_fixture(workspace),
     };
     let pack = pack.map_err(|error| CommandError::Image(error.into()))?;
@@ -42,37 +81,69 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
     })?;
     let model = Model::open(&bytes)
         .map_err(|error| CommandError::Failed(format!("model pack: {error}")))?;
+    let vocabulary = model.config().vocabulary;
+    let mut peer = match (arguments.peer, &gguf) {
+        (None, _) => None,
+        (Some(peer), Some(gguf)) => Some(opponent(peer, &gguf.path)?),
+        (Some(_), None) => {
+            return Err(CommandError::Usage(
+                "--peer needs a model that comes as a GGUF file".to_owned(),
+            ));
+        }
+    };
     let kernels = simd::select().name;
+    let name = arguments.model.name();
     let phase = Phase::start(format!(
-        "Run {} on one CPU, kernels {kernels}, {} times",
-        arguments.model.name(),
+        "Run {name} on one CPU, kernels {kernels}, {} times",
         arguments.runs
     ));
-    let runs = (0..arguments.runs)
-        .map(|_| measure(&model))
-        .collect::<Result<Vec<_>, _>>()?;
+    let (mut runs, mut peer_runs) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.runs {
+        let mut session = Session::new(&model, PROMPT_TOKENS + WRITTEN_TOKENS);
+        runs.push(Rates::measure(vocabulary, |tokens, _| {
+            let failed = |error| CommandError::Failed(format!("engine: {error}"));
+            session.push(&model, tokens).map_err(failed)?;
+            Ok::<_, CommandError>(run_to_logits(&mut session, &model))
+        })?);
+        if let Some(peer) = &mut peer {
+            peer_runs.push(Rates::measure(vocabulary, |tokens, position| {
+                (peer.feed)(tokens, position)
+            })?);
+        }
+    }
     phase.done("");
-    let best = |read: fn(&Rates) -> f64| runs.iter().map(read).fold(0.0, f64::max);
-    let (read, write) = (
-        best(|run| run.read_tokens_per_s),
-        best(|run| run.write_tokens_per_s),
-    );
-    let text = format!(
-        "Engine on the host, {} on one CPU, kernels {kernels}, best of {} runs:\n  \
-         reads  {read:.1} tokens/s ({PROMPT_TOKENS} tokens)\n  writes {write:.1} tokens/s ({WRITTEN_TOKENS} tokens)\n",
-        arguments.model.name(),
+    let ours = Rates::medians(&runs);
+    let mut text = format!(
+        "Engine on the host, {name} on one CPU, kernels {kernels}, median of {} runs, tokens/s:\n\
+         {:22} {:>12} {:>12}\n{}",
         arguments.runs,
+        "",
+        format!("reads {PROMPT_TOKENS}"),
+        format!("writes {WRITTEN_TOKENS}"),
+        row("Cloister", ours, 1),
     );
-    let json = json!({
-        "model": arguments.model.name(),
+    let mut json = json!({
+        "model": name,
         "kernels": kernels,
         "threads": 1,
         "prompt_tokens": PROMPT_TOKENS,
         "written_tokens": WRITTEN_TOKENS,
-        "read_tokens_per_s": read,
-        "write_tokens_per_s": write,
+        "median": ours,
         "runs": runs,
     });
+    if let Some(peer) = &peer {
+        let theirs = Rates::medians(&peer_runs);
+        let ratio = Rates {
+            read_tokens_per_s: ours.read_tokens_per_s / theirs.read_tokens_per_s,
+            write_tokens_per_s: ours.write_tokens_per_s / theirs.write_tokens_per_s,
+        };
+        text += &row(&peer.name, theirs, 1);
+        text += &row("ratio", ratio, 2);
+        json["peer"] = json!({
+            "name": peer.name, "median": theirs, "runs": peer_runs,
+            "ratio": { "read": ratio.read_tokens_per_s, "write": ratio.write_tokens_per_s },
+        });
+    }
     Ok(Outcome {
         text,
         json,
@@ -80,28 +151,9 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
     })
 }
 
-fn measure(model: &Model<'_>) -> Result<Rates, CommandError> {
-    let failed = |error| CommandError::Failed(format!("engine: {error}"));
-    let mut session = Session::new(model, PROMPT_TOKENS + WRITTEN_TOKENS);
-    // Any tokens do: the work does not depend on which they are.
-    let vocabulary = model.config().vocabulary as u32;
-    let prompt: Vec<u32> = (0..PROMPT_TOKENS as u32)
-        .map(|index| index * 31 % vocabulary)
-        .collect();
-    let started = Instant::now();
-    session.push(model, &prompt).map_err(failed)?;
-    let mut next = run_to_logits(&mut session, model);
-    let read = started.elapsed().as_secs_f64();
-    let started = Instant::now();
-    for _ in 0..WRITTEN_TOKENS {
-        session.push(model, &[next]).map_err(failed)?;
-        next = run_to_logits(&mut session, model);
-    }
-    let written = started.elapsed().as_secs_f64();
-    Ok(Rates {
-        read_tokens_per_s: PROMPT_TOKENS as f64 / read,
-        write_tokens_per_s: WRITTEN_TOKENS as f64 / written,
-    })
+fn row(name: &str, rates: Rates, digits: usize) -> String {
+    let (read, write) = (rates.read_tokens_per_s, rates.write_tokens_per_s);
+    format!("  {name:20} {read:>12.digits$} {write:>12.digits$}\n")
 }
 
 /// Works off what is queued and returns the most probable next token.
@@ -109,14 +161,48 @@ fn run_to_logits(session: &mut Session, model: &Model<'_>) -> u32 {
     loop {
         match session.step(model) {
             Step::Working { .. } => {}
-            Step::Logits(logits) => {
-                let best = logits
-                    .iter()
-                    .enumerate()
-                    .max_by(|one, other| one.1.total_cmp(other.1));
-                return best.map_or(0, |(token, _)| token as u32);
-            }
+            Step::Logits(logits) => return most_probable(logits),
             Step::Idle => return 0,
         }
     }
+}
+
+fn most_probable(logits: &[f32]) -> u32 {
+    let best = logits
+        .iter()
+        .enumerate()
+        .max_by(|one, other| one.1.total_cmp(other.1));
+    best.map_or(0, |(token, _)| token as u32)
+}
+
+/// The other engine.
+struct Opponent {
+    name: String,
+    /// Takes tokens and the position of the first one; gives the most probable next token.
+    feed: Box<dyn FnMut(&[u32], usize) -> Result<u32, CommandError>>,
+}
+
+#[cfg(feature = "peers")]
+fn opponent(peer: Peer, gguf: &Path) -> Result<Opponent, CommandError> {
+    use crate::peers::{Candle, candle_threads};
+    let Peer::Candle = peer;
+    let failed = |error| CommandError::Failed(format!("candle: {error}"));
+    let mut candle = Candle::open(gguf).map_err(failed)?;
+    let threads = candle_threads();
+    let plural = if threads == 1 { "" } else { "s" };
+    Ok(Opponent {
+        name: format!("candle, {threads} thread{plural}"),
+        feed: Box::new(move |tokens, position| {
+            let logits = candle.logits(tokens, position).map_err(failed)?;
+            Ok(most_probable(&logits))
+        }),
+    })
+}
+
+#[cfg(not(feature = "peers"))]
+fn opponent(_: Peer, _: &Path) -> Result<Opponent, CommandError> {
+    Err(CommandError::Failed(
+        "this program was built without the other engines; build it with --features peers"
+            .to_owned(),
+    ))
 }

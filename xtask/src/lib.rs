@@ -13,6 +13,8 @@ pub mod image_build;
 pub mod install;
 pub mod models;
 pub mod packs;
+#[cfg(feature = "peers")]
+pub mod peers;
 pub mod process;
 pub mod progress;
 pub mod qemu;

@@ -30,7 +30,7 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
         ));
     }
     let (name, outcome) = match arguments.subject {
-        BenchSubject::Engine if cfg!(debug_assertions) => return in_release(workspace),
+        BenchSubject::Engine if cfg!(debug_assertions) => return in_release(workspace, arguments),
         BenchSubject::Engine => ("engine", engine_bench::run(workspace, arguments)?),
         BenchSubject::Boot => ("boot", boot(workspace, arguments)?),
         BenchSubject::Guest => ("guest", guest(workspace, arguments)?),
@@ -40,12 +40,16 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
 }
 
 /// The same command by a release build of this program: a build with checks would measure the checks.
-fn in_release(workspace: &Workspace) -> Result<Outcome, CommandError> {
+fn in_release(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
     eprintln!("Building the release profile, which is what is measured");
     let mut command = cargo();
     command
         .current_dir(workspace.root())
-        .args(["run", "--release", "--locked", "--package", "xtask", "--"])
+        // The engine runs on one CPU, and so does its peer.
+        .env("RAYON_NUM_THREADS", "1")
+        .args(["run", "--release", "--locked", "--package", "xtask"])
+        .args(arguments.peer.map(|_| "--features=peers"))
+        .arg("--")
         .args(std::env::args_os().skip(1));
     // Standard error is inherited: it shows the build and the progress.
     let output = command.stderr(Stdio::inherit()).output();

@@ -20,10 +20,6 @@ pub const ORACLE_MODEL: &str = "CLOISTER_ORACLE_MODEL";
 /// The package with the tests that need a guest or a model.
 const END_TO_END_PACKAGE: &str = "cloister-tests";
 
-/// Why one comparison is left to a person.
-const LOGITS_ADVICE: &str = "its peer takes minutes to build; run: CLOISTER_ORACLE_MODEL=FILE.gguf \
-                             cargo test --release --manifest-path tests/oracle/Cargo.toml -- --nocapture";
-
 /// How one step ended.
 enum Verdict {
     Passed {
@@ -115,9 +111,8 @@ pub fn run(workspace: &Workspace, arguments: &TestArgs) -> Result<Outcome, Comma
     });
     if !arguments.quick {
         step("size of the trusted code", &|| budget(workspace));
-        step("tokenizer against the reference", &|| oracle(workspace));
-        step("engine's logits against candle", &|| {
-            Ok(Verdict::NotRun(LOGITS_ADVICE.to_owned()))
+        step("tokenizer and logits against the reference", &|| {
+            oracle(workspace)
         });
         step("end to end in QEMU", &|| end_to_end(workspace));
     }
@@ -309,13 +304,12 @@ fn end_to_end(workspace: &Workspace) -> Result<Verdict, CommandError> {
     command(workspace, "end-to-end", &mut tests)
 }
 
-/// In the profile that xtask itself is built in: its parts are there already, and the peer is slow without.
+/// In the profile that xtask itself is built in: its parts are there already.
 fn end_to_end_tests(words: &[&str]) -> Command {
     let mut tests = cargo();
     tests
         .args([
             "test",
-            "--release",
             "--locked",
             "--no-fail-fast",
             "-p",

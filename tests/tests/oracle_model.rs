@@ -8,15 +8,12 @@
 //!
 //! `CLOISTER_ORACLE_MODEL` names the file; `cargo xtask test` sets it. Run with `--release --nocapture` for the figures.
 
-use candle_core::quantized::gguf_file::Content;
-use candle_core::{Device, Tensor};
-use candle_transformers::models::{quantized_llama, quantized_qwen2};
 use cloister_engine::tokenizer::Special;
 use cloister_engine::{Model, Session, Step};
 use std::fmt;
-use std::fs::{self, File};
-use std::io::BufReader;
+use std::fs;
 use std::path::{Path, PathBuf};
+use xtask::peers::Candle;
 
 /// Positions of each text that are compared.
 const POSITIONS: usize = 500;
@@ -113,7 +110,7 @@ fn compare(model: &Model<'_>, path: &Path, case: &Case) -> Figures {
         "the text has only {} tokens",
         tokens.len()
     );
-    let mut candle = Candle::open(path);
+    let mut candle = Candle::open(path).expect("candle loads the model");
     let mut session = Session::new(model, last);
     let mut figures = Figures::default();
     for (position, pair) in tokens.windows(2).enumerate().take(last) {
@@ -125,7 +122,8 @@ fn compare(model: &Model<'_>, path: &Path, case: &Case) -> Figures {
                 break log_softmax(logits);
             }
         };
-        let theirs = log_softmax(&candle.logits(pair[0], position));
+        let theirs = candle.logits(&pair[..1], position);
+        let theirs = log_softmax(&theirs.expect("candle computes logits"));
         if position >= case.context {
             figures.add(&ours, &theirs, pair[1] as usize);
         }
@@ -201,38 +199,4 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
         .iter()
         .map(|x| f64::from(*x) - largest - total.ln())
         .collect()
-}
-
-/// Candle's own implementations of the two architectures.
-enum Candle {
-    Llama(quantized_llama::ModelWeights),
-    Qwen2(quantized_qwen2::ModelWeights),
-}
-
-impl Candle {
-    fn open(path: &Path) -> Self {
-        let mut file = BufReader::new(File::open(path).expect("the GGUF file can be read"));
-        let content = Content::read(&mut file).expect("candle reads the GGUF file");
-        let qwen2 = content.metadata.contains_key("qwen2.block_count");
-        let device = Device::Cpu;
-        if qwen2 {
-            let weights = quantized_qwen2::ModelWeights::from_gguf(content, &mut file, &device);
-            Self::Qwen2(weights.expect("candle loads the model"))
-        } else {
-            let weights = quantized_llama::ModelWeights::from_gguf(content, &mut file, &device);
-            Self::Llama(weights.expect("candle loads the model"))
-        }
-    }
-
-    fn logits(&mut self, token: u32, position: usize) -> Vec<f32> {
-        let input = Tensor::new(&[[token]], &Device::Cpu).expect("a tensor of one token");
-        let logits = match self {
-            Self::Llama(model) => model.forward(&input, position),
-            Self::Qwen2(model) => model.forward(&input, position),
-        };
-        let logits = logits
-            .and_then(|logits| logits.flatten_all())
-            .expect("candle computes logits");
-        logits.to_vec1().expect("logits are f32")
-    }
 }

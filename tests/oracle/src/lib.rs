@@ -1,1 +1,0 @@
-//! The engine against candle: `CLOISTER_ORACLE_MODEL=FILE.gguf cargo test --release -- --nocapture` in this folder.
