@@ -194,9 +194,9 @@ fn fetch_keys(
     }
     expect_type(transport, "GET", paths::EVIDENCE, &answer, media::CMW_CBOR)?;
     let evidence = Evidence::decode(&answer.body)?;
-    let attestation = policy.appraise(&evidence, &nonce)?;
     // The keys come out of the evidence itself, so they are the ones that it speaks for.
     let keys = keyconfig::decode_list(&evidence.key_configs)?;
+    let attestation = policy.appraise(&evidence, &keys, &nonce)?;
     Ok((attestation, ohttp::Client::new(keys.preferred())))
 }
 

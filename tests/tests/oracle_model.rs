@@ -1,12 +1,13 @@
 //! The engine against candle on the same GGUF file: the model computes what its weights say.
 //!
-//! Both quantize activations to 8 bits, which makes a model chaotic: a change of one millionth in one norm moves
-//! log-probabilities by 0.05 to 0.07 on average, and where two tokens are nearly as probable, the first one may change
-//! (by the engine against itself; 3 to 4 positions of 100 in prose with `tiny`). So there are two texts: a mail thread
-//! with its quotes, where from the first quote on the next token is mostly clear and the two must agree; and prose,
-//! where they may differ only between tokens that are nearly as probable.
+//! Candle computes with 32-bit floats here (`CANDLE_DEQUANTIZE_ALL=1`, which `cargo xtask test` sets), so what differs
+//! is what the engine's 8-bit activations cost. Without that variable candle quantizes activations as well, and two
+//! such computations differ more: a change of one millionth in one norm already moves log-probabilities by 0.05 to
+//! 0.07 on average. Where two tokens are nearly as probable, any of this may change the first one. So there are two
+//! texts: a mail thread with its quotes, where from the first quote on the next token is mostly clear; and prose, where
+//! more of them are not.
 //!
-//! `CLOISTER_ORACLE_MODEL` names the file; `cargo xtask test` sets it. Run with `--release --nocapture` for the figures.
+//! `CLOISTER_ORACLE_MODEL` names the file. Run with `--nocapture` for the figures.
 
 use cloister_engine::tokenizer::Special;
 use cloister_engine::{Model, Session, Step};
@@ -26,8 +27,8 @@ struct Case {
     text: &'static str,
     /// Positions before the first one that counts.
     context: usize,
-    /// Least share of positions whose most probable token is the same.
-    agreement: f64,
+    /// Least share of positions whose most probable token is the same: candle with floats, with bytes.
+    agreement: [f64; 2],
     /// Largest lead, in log-probability, that candle may give its choice where the engine chooses another.
     lead: f64,
     /// Largest difference of log-probability among candle's ten most probable tokens, and mean.
@@ -39,16 +40,16 @@ const CASES: [Case; 2] = [
         name: "thread",
         text: include_str!("oracle/thread.txt"),
         context: 240,
-        agreement: 0.99,
-        lead: 0.3,
+        agreement: [0.99, 0.97],
+        lead: 0.75,
         difference: [1.5, 0.1],
     },
     Case {
         name: "prose",
         text: include_str!("oracle/prose.txt"),
         context: 0,
-        agreement: 0.94,
-        lead: 0.3,
+        agreement: [0.95, 0.94],
+        lead: 0.75,
         difference: [1.5, 0.1],
     },
 ];
@@ -61,15 +62,21 @@ fn same_tokens_as_candle() {
     };
     let pack = pack_of(&path);
     let model = Model::open(&pack).expect("a fresh pack opens");
+    let floats = std::env::var_os("CANDLE_DEQUANTIZE_ALL").is_some_and(|value| value == "1");
+    let candle = if floats { "floats" } else { "bytes" };
     let figures = CASES.each_ref().map(|case| {
         let figures = compare(&model, &path, case);
-        println!("{}, {}: {figures}", model.name(), case.name);
+        println!(
+            "{}, {}, candle with {candle}: {figures}",
+            model.name(),
+            case.name
+        );
         figures
     });
     for (case, figures) in CASES.iter().zip(figures) {
         let agreement = figures.agreeing as f64 / POSITIONS as f64;
         assert!(
-            agreement >= case.agreement,
+            agreement >= case.agreement[usize::from(!floats)],
             "only {} of {POSITIONS} positions agree",
             figures.agreeing
         );

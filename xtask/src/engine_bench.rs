@@ -175,11 +175,13 @@ fn most_probable(logits: &[f32]) -> u32 {
     best.map_or(0, |(token, _)| token as u32)
 }
 
+/// Takes tokens and the position of the first one; gives the most probable next token.
+type Feed = Box<dyn FnMut(&[u32], usize) -> Result<u32, CommandError>>;
+
 /// The other engine.
 struct Opponent {
     name: String,
-    /// Takes tokens and the position of the first one; gives the most probable next token.
-    feed: Box<dyn FnMut(&[u32], usize) -> Result<u32, CommandError>>,
+    feed: Feed,
 }
 
 #[cfg(feature = "peers")]

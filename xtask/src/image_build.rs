@@ -26,8 +26,8 @@ const BOOT_ELF: &str = "boot.elf";
 const KERNEL_ELF: &str = "kernel.elf";
 const MODEL_PACK: &str = "model.pack";
 
-/// RAM for everything but the model: kernel, page tables, shared pool, network buffers, requests.
-const BASE_MEMORY_MIB: u64 = 96;
+/// RAM that a machine has and does not offer as such: below 1 MiB.
+const HIDDEN_MEMORY_BYTES: u64 = 1 << 20;
 /// RAM sizes are multiples of this.
 const MEMORY_STEP_MIB: u64 = 32;
 
@@ -163,7 +163,7 @@ pub fn build(
         rom: write(ROM_BIN, &rom)?,
         boot_elf: write(BOOT_ELF, &boot_elf)?,
         kernel_elf: write(KERNEL_ELF, &kernel_elf)?,
-        memory_mib: memory_mib(manifest.model.as_ref()),
+        memory_mib: memory_mib(&manifest),
         model,
         source: source_entry(workspace)?,
         build: build_entry(workspace)?,
@@ -234,9 +234,10 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry, Imag
     })
 }
 
-fn memory_mib(model: Option<&ModelRef>) -> u64 {
-    let model_bytes = model.map_or(0, |model| model.pack_bytes + model.working_bytes);
-    (model_bytes.div_ceil(1 << 20) + BASE_MEMORY_MIB).next_multiple_of(MEMORY_STEP_MIB)
+/// RAM in MiB to give to a machine with this image.
+fn memory_mib(manifest: &Manifest) -> u64 {
+    let bytes = manifest.memory_bytes() + HIDDEN_MEMORY_BYTES;
+    bytes.div_ceil(1 << 20).next_multiple_of(MEMORY_STEP_MIB)
 }
 
 fn source_entry(workspace: &Workspace) -> Result<SourceEntry, ImageError> {
@@ -283,16 +284,20 @@ mod tests {
 
     #[test]
     fn memory_follows_the_model() {
-        assert_eq!(memory_mib(None), 96);
-        let model = ModelRef {
+        let mut manifest = Manifest::default();
+        let without = memory_mib(&manifest);
+        assert!((without << 20) > manifest.memory_bytes());
+        manifest.model = Some(ModelRef {
             name: "m".to_owned(),
             root: [0; 32],
             head_bytes: 4096,
             pack_bytes: 100 << 20,
             working_bytes: (30 << 20) + 1,
             context_tokens: 2048,
-        };
-        assert_eq!(memory_mib(Some(&model)), 256);
+        });
+        let with = memory_mib(&manifest);
+        assert!((with << 20) > manifest.memory_bytes() && with >= without + 128);
+        assert!(with.is_multiple_of(MEMORY_STEP_MIB));
     }
 
     #[test]

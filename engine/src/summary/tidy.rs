@@ -8,7 +8,8 @@ use super::Style;
 use crate::generate::Finish;
 
 /// The summary, or `None` if nothing is left. An answer that did not end by itself is trimmed to whole
-/// sentences or bullets; if it has not even one, to whole words and an ellipsis.
+/// sentences or bullets; if it has not even one, to whole words and an ellipsis; if it was cut off before its first
+/// word, the ellipsis alone says so.
 pub(super) fn tidy(style: Style, answer: &str, finish: Finish) -> Option<Zeroizing<String>> {
     let complete = finish == Finish::Stop;
     let text = match style {
@@ -16,8 +17,14 @@ pub(super) fn tidy(style: Style, answer: &str, finish: Finish) -> Option<Zeroizi
         Style::Paragraph => paragraph(answer, complete),
         Style::Headline => headline(answer, complete),
     };
-    Some(text).filter(|text| !text.is_empty())
+    match text.is_empty() {
+        false => Some(text),
+        true if complete => None,
+        true => Some(Zeroizing::new(String::from(ELLIPSIS))),
+    }
 }
+
+const ELLIPSIS: char = '…';
 
 fn bullets(answer: &str, complete: bool) -> Zeroizing<String> {
     let mut lines: Vec<&str> = Vec::new();
@@ -122,10 +129,10 @@ fn whole_sentences(text: &str, must_keep: bool) -> Zeroizing<String> {
 fn whole_words(text: &str) -> Zeroizing<String> {
     let text = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
     let end = text.rfind(' ').unwrap_or(text.len());
-    let mut out = Zeroizing::new(String::with_capacity(end + '…'.len_utf8()));
+    let mut out = Zeroizing::new(String::with_capacity(end + ELLIPSIS.len_utf8()));
     out.push_str(text[..end].trim_end_matches([' ', ',', ';', ':']));
     if !out.is_empty() {
-        out.push('…');
+        out.push(ELLIPSIS);
     }
     out
 }
@@ -190,7 +197,9 @@ mod tests {
             "no end…"
         );
         assert_eq!(tidied(Style::Paragraph, "word", Finish::Cap), "word…");
-        assert_eq!(tidied(Style::Paragraph, "\u{FFFD}", Finish::Cap), "");
+        assert_eq!(tidied(Style::Paragraph, "\u{FFFD}", Finish::Cap), "…");
+        assert_eq!(tidied(Style::Bullets, "-", Finish::Cap), "…");
+        assert_eq!(tidied(Style::Bullets, "-", Finish::Stop), "");
     }
 
     #[test]

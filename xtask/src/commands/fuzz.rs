@@ -9,7 +9,7 @@ use super::CommandError;
 use crate::cli::{FuzzArgs, Outcome};
 use crate::process::{self, ProcessError};
 use crate::progress::Phase;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, cargo};
 
 /// What to do when the fuzzer is not there.
 const ADVICE: &str = "Fuzzing needs a nightly compiler and cargo-fuzz; run: \
@@ -29,6 +29,7 @@ pub fn run(workspace: &Workspace, arguments: &FuzzArgs) -> Result<Outcome, Comma
         }
     };
     require_fuzzer()?;
+    write_seeds(workspace)?;
     let (mut text, mut results, mut success) = (String::new(), Vec::new(), true);
     for target in &chosen {
         let found = fuzz(workspace, target, arguments.seconds)?;
@@ -57,6 +58,21 @@ fn require_fuzzer() -> Result<(), CommandError> {
         true => Ok(()),
         false => Err(CommandError::Failed(ADVICE.to_owned())),
     }
+}
+
+/// Writes valid inputs of every target where the fuzzer looks for them: it seldom makes a valid one by itself.
+fn write_seeds(workspace: &Workspace) -> Result<(), CommandError> {
+    let phase = Phase::start("Write the seeds");
+    let mut seeds = cargo();
+    seeds
+        .current_dir(workspace.root())
+        .args(["run", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
+        .arg("--target-dir")
+        .arg(workspace.cloister().join("fuzz"))
+        .args(["--example", "seeds"]);
+    process::capture(&mut seeds, "the example `seeds` of fuzz/")?;
+    phase.done("");
+    Ok(())
 }
 
 /// Runs a target; what it found, if anything.

@@ -293,7 +293,9 @@ fn budget(workspace: &Workspace) -> Result<Verdict, CommandError> {
 fn oracle(workspace: &Workspace) -> Result<Verdict, CommandError> {
     let model = models::fetch(&models::TINY, &workspace.models())?;
     let mut tests = end_to_end_tests(&["--test", "oracle_*", "--", "--include-ignored"]);
-    tests.env(ORACLE_MODEL, &model.path);
+    tests
+        .env(ORACLE_MODEL, &model.path)
+        .env("CANDLE_DEQUANTIZE_ALL", "1");
     command(workspace, "oracle", &mut tests)
 }
 
