@@ -11,6 +11,7 @@
 
 pub mod engine;
 pub mod guest;
+pub mod host;
 pub mod protocol;
 mod rng;
 
@@ -28,7 +29,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     target("keyconfig", protocol::keyconfig, protocol::keyconfig_seeds),
     target(
         "ohttp_request",
@@ -64,6 +65,8 @@ pub const TARGETS: [Target; 15] = [
     target("elf", guest::elf, guest::elf_seeds),
     target("e820", guest::e820, guest::e820_seeds),
     target("http", guest::http, guest::http_seeds),
+    target("fw_cfg", host::fw_cfg, host::fw_cfg_seeds),
+    target("network_card", host::network_card, host::network_card_seeds),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]) -> bool, seeds: fn() -> Vec<Vec<u8>>) -> Target {
