@@ -1,11 +1,12 @@
 //! Summaries of chat threads, mails and articles.
 //!
 //! Messages are cleaned (`clean`), cut into parts that fit the model (`split`), put into a prompt
-//! with a worked example (`prompt`), answered, and the answers tidied (`tidy`). What does not fit
-//! one prompt is summarized part by part, and then the summaries together, again in parts if need be:
-//! nothing is left out unsaid.
+//! with a worked example in their language (`prompt`, `language`), answered, and the answers tidied
+//! (`tidy`). What does not fit one prompt is summarized part by part, and then the summaries together,
+//! again in parts if need be: nothing is left out unsaid.
 
 mod clean;
+mod language;
 mod prompt;
 mod split;
 mod tidy;
