@@ -5,7 +5,7 @@
 
 use crate::address::{PhysAddr, PhysRange};
 
-/// RAM that boot uses: stack, first page tables, hand-over, the kernel's first page tables.
+/// RAM that boot uses: stack, first page tables, hand-over, the kernel's first page tables, launch pages.
 pub const BOOT_RAM: PhysRange = fixed(0x20_0000, 0x28_0000);
 /// Boot's stack, at the low end of [`BOOT_RAM`].
 pub const BOOT_STACK: PhysRange = fixed(0x20_0000, 0x21_0000);
@@ -16,7 +16,13 @@ pub const HANDOVER: PhysRange = fixed(0x21_4000, 0x21_5000);
 /// Where the reset code leaves the timestamp counter.
 pub const RESET_TICKS: PhysAddr = PhysAddr::new(0x21_5000);
 /// The tables that the kernel starts with.
-pub const KERNEL_TABLES: PhysRange = fixed(0x22_0000, 0x28_0000);
+pub const KERNEL_TABLES: PhysRange = fixed(0x22_0000, 0x27_e000);
+/// Page that the launch of an SEV-SNP guest fills with its secrets.
+pub const SECRETS_PAGE: PhysRange = fixed(0x27_e000, 0x27_f000);
+/// Page that the launch of an SEV-SNP guest fills with checked CPUID values, the last one of [`BOOT_RAM`].
+pub const CPUID_PAGE: PhysRange = fixed(0x27_f000, 0x28_0000);
+/// Where a launcher starts processors but the first: they halt there. In `link.ld` too.
+pub const AP_PARKING: PhysAddr = PhysAddr::new(0xffff_f7f0);
 /// Where the kernel's segments may lie.
 pub const KERNEL_WINDOW: PhysRange = fixed(0x40_0000, 0x200_0000);
 
@@ -33,4 +39,7 @@ const _: () = {
     assert!(BOOT_STACK.start().as_u64() == BOOT_RAM.start().as_u64());
     assert!(!BOOT_STACK.overlaps(FIRST_TABLES) && !FIRST_TABLES.overlaps(HANDOVER));
     assert!(!HANDOVER.overlaps(KERNEL_TABLES) && !BOOT_RAM.overlaps(KERNEL_WINDOW));
+    assert!(KERNEL_TABLES.end().as_u64() == SECRETS_PAGE.start().as_u64());
+    assert!(SECRETS_PAGE.end().as_u64() == CPUID_PAGE.start().as_u64());
+    assert!(CPUID_PAGE.end().as_u64() == BOOT_RAM.end().as_u64());
 };

@@ -8,4 +8,5 @@ pub mod gguf;
 pub mod image_json;
 pub mod model_pack;
 pub mod rom;
+pub mod sev_metadata;
 pub mod tokenizer;

@@ -2,6 +2,7 @@
 //! same inputs give the same bytes.
 
 use crate::elf_check::{self, ElfCheckError};
+use crate::sev_metadata;
 use cloister_boot::address::{PhysAddr, PhysRange};
 use cloister_boot::elf::Program;
 use cloister_boot::layout::KERNEL_WINDOW;
@@ -96,6 +97,7 @@ pub fn pack(inputs: &RomInputs<'_>) -> Result<Vec<u8>, RomError> {
         let bytes = &inputs.boot_elf[segment.file.clone()];
         rom[start..start + bytes.len()].copy_from_slice(bytes);
     }
+    sev_metadata::write(&mut rom);
     Ok(rom)
 }
 

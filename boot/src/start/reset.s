@@ -10,6 +10,15 @@ reset_vector:
     .fill 13, 1, 0x90
 .popsection
 
+# Processors that a launcher starts unasked: the kernel starts those that it wants, at another place.
+.pushsection .ap_parking, "ax"
+.code16
+    cli
+parked:
+    hlt
+    jmp parked
+.popsection
+
 .pushsection .reset_page, "ax"
 .code16
 reset_page:
