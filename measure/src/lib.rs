@@ -7,10 +7,13 @@
 //! | [`igvm`] | the launch digests of an IGVM file: [`measure_igvm`] |
 //! | [`tdx`] | MRTD of a ROM with TDX: [`measure_tdx`] |
 //! | [`sev`] | the launch digests of plain SEV and of SEV-ES |
+//! | [`mod@explain`] | which inputs would explain another digest: [`explain()`] |
+//! | [`compare`] | which pages differ between two measurements |
 //! | [`table`] | the measurement table of `image.json` |
 //! | [`config`], [`cpu`], [`vmsa`], [`kernel_hashes`] | what a digest depends on beside the image |
 //! | [`rom`], [`footer_table`], [`sev_metadata`], [`tdvf`] | the image's own tables |
 //! | [`page`], [`digest`], [`guid`] | the links of the digest's chain |
+//! | [`report`] | the digest that a report holds |
 //!
 //! Images, IGVM files and reports may be damaged or hostile: each reader has bounds and an enum
 //! error that says where and what.
@@ -30,14 +33,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod compare;
 pub mod config;
 pub mod cpu;
 pub mod digest;
+pub mod explain;
 pub mod footer_table;
 pub mod guid;
 pub mod igvm;
 pub mod kernel_hashes;
 pub mod page;
+pub mod report;
 pub mod rom;
 pub mod sev;
 pub mod sev_metadata;
@@ -50,12 +56,15 @@ pub mod vmsa;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use compare::{PageDifference, compare_pages};
 pub use config::{ConfigError, FpuState, GuestFeatures, LaunchConfig, ResetState, VmmKind};
 pub use cpu::CpuModel;
 pub use digest::LaunchDigest;
+pub use explain::{Explanation, Search, SearchSpace, explain};
 pub use igvm::{IgvmError, IgvmPlatform, measure_igvm};
 pub use kernel_hashes::KernelHashes;
 pub use page::{MeasuredPage, Measurement};
+pub use report::Observed;
 pub use rom::{Rom, RomError};
 pub use snp::{MeasureError, measure_rom};
 pub use table::{MeasurementRow, MeasurementTable};

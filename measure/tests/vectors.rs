@@ -1,12 +1,14 @@
-//! Digests that other tools have computed.
+//! Digests that other tools have computed, and reports of hardware.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use cloister_measure::config::{FpuState, GuestFeatures};
 use cloister_measure::rom::Rom;
-use cloister_measure::sev;
 use cloister_measure::snp::{measure_from_image_digest, measure_image};
-use cloister_measure::{CpuModel, KernelHashes, LaunchConfig, LaunchDigest, VmmKind, measure_rom};
+use cloister_measure::{
+    CpuModel, KernelHashes, LaunchConfig, LaunchDigest, Observed, VmmKind, measure_rom,
+};
+use cloister_measure::{report::ObservedIn, sev};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -155,4 +157,40 @@ fn the_launch_of_ec2_is_that_of_either_tool() {
         "{}",
         digest(&config)
     );
+}
+
+#[test]
+fn digests_are_found_in_reports_of_hardware() {
+    let milan_v2 = include_bytes!("vectors/reports/v2-milan-vcek-7c614616.bin");
+    let genoa_v3 = include_bytes!("vectors/reports/v3-genoa-vcek-227a641d.bin");
+    let genoa_v5 = include_bytes!("vectors/reports/v5-genoa-vcek-7ea4daeb.bin");
+    let quote_v4 = include_bytes!("vectors/reports/v4-td1.0-a311d631.bin");
+    let quote_v5 = include_bytes!("vectors/reports/v5-td1.5-cf77a6e9.bin");
+    for (bytes, found_in, signature, offset) in [
+        (&milan_v2[..], ObservedIn::SnpReport(2), None, 0x90),
+        (
+            &genoa_v3[..],
+            ObservedIn::SnpReport(3),
+            Some(0x00a1_0f11),
+            0x90,
+        ),
+        (
+            &genoa_v5[..],
+            ObservedIn::SnpReport(5),
+            Some(0x00aa_0f02),
+            0x90,
+        ),
+        (&quote_v4[..], ObservedIn::TdQuote(4), None, 184),
+        (&quote_v5[..], ObservedIn::TdQuote(5), None, 190),
+    ] {
+        let observed = Observed::parse(bytes).unwrap();
+        assert_eq!(observed.found_in, found_in);
+        assert_eq!(observed.digest.0, bytes[offset..offset + 48]);
+        assert!(observed.digest != LaunchDigest::ZERO);
+        assert_eq!(
+            observed.host_cpu.map(CpuModel::signature),
+            signature,
+            "{found_in}"
+        );
+    }
 }
