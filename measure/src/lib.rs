@@ -9,6 +9,7 @@
 //! | [`sev`] | the launch digests of plain SEV and of SEV-ES |
 //! | [`mod@explain`] | which inputs would explain another digest: [`explain()`] |
 //! | [`compare`] | which pages differ between two measurements |
+//! | [`id_block`] | ID block and ID auth, with which the processor refuses another digest |
 //! | [`table`] | the measurement table of `image.json` |
 //! | [`config`], [`cpu`], [`vmsa`], [`kernel_hashes`] | what a digest depends on beside the image |
 //! | [`rom`], [`footer_table`], [`sev_metadata`], [`tdvf`] | the image's own tables |
@@ -40,6 +41,7 @@ pub mod digest;
 pub mod explain;
 pub mod footer_table;
 pub mod guid;
+pub mod id_block;
 pub mod igvm;
 pub mod kernel_hashes;
 pub mod page;
@@ -61,6 +63,7 @@ pub use config::{ConfigError, FpuState, GuestFeatures, LaunchConfig, ResetState,
 pub use cpu::CpuModel;
 pub use digest::LaunchDigest;
 pub use explain::{Explanation, Search, SearchSpace, explain};
+pub use id_block::{IdAuth, IdBlock, IdKey};
 pub use igvm::{IgvmError, IgvmPlatform, measure_igvm};
 pub use kernel_hashes::KernelHashes;
 pub use page::{MeasuredPage, Measurement};
