@@ -27,7 +27,7 @@ pub struct ImageJson {
     pub source: SourceEntry,
     /// How it was built.
     pub build: BuildEntry,
-    /// Launch measurements by vCPU count and CPU model. Empty: platform `plain` has none.
+    /// Launch digests with SEV-SNP by CPU model and vCPU count.
     pub measurements: Vec<MeasurementEntry>,
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cloister_measure::{CpuModel, GuestFeatures, VmmKind};
 use serde_json::{Value, json};
 
 use crate::commands::{self, CommandError};
@@ -40,13 +41,16 @@ enum Command {
         after_help = "Example:\n  cargo xtask image --model small --out target/cloister/image"
     )]
     Image(ImageArgs),
+    /// Compute what a launch of the image will be measured as; the last line is the digest.
+    #[command(after_help = "Example:\n  cargo xtask measure --vcpus 2 --cpu EPYC-Genoa")]
+    Measure(MeasureArgs),
     /// Boot an image in QEMU and serve until Ctrl-C.
     #[command(after_help = "Example:\n  cargo xtask run --port 8080")]
     Run(RunArgs),
     /// Count what the guest consists of, against the budget in tcb-budget.json.
     #[command(after_help = "Example:\n  cargo xtask tcb --json")]
     Tcb(TcbArgs),
-    /// Measure.
+    /// Measure speed.
     #[command(after_help = "Example:\n  cargo xtask bench boot")]
     Bench(BenchArgs),
     /// Fuzz one target, or each for a while.
@@ -98,6 +102,62 @@ pub struct ImageArgs {
     /// Folder for the result. Default: target/cloister/image.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// The kind of confidential machine whose launch is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum MeasuredTee {
+    /// SEV-SNP: the launch digest.
+    #[default]
+    Snp,
+    /// TDX: MRTD.
+    Tdx,
+}
+
+impl MeasuredTee {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Snp => "snp",
+            Self::Tdx => "tdx",
+        }
+    }
+}
+
+/// Arguments of `measure`.
+#[derive(Debug, Args)]
+pub struct MeasureArgs {
+    /// Folder of an image, a ROM or an IGVM file. Default: target/cloister/image.
+    #[arg(long, value_name = "DIR|ROM")]
+    pub image: Option<PathBuf>,
+    /// Virtual CPUs.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub vcpus: u32,
+    /// CPU model as QEMU names it (EPYC-Milan, EPYC-Genoa, EPYC-Turin, ...), or a signature (0xa00f11).
+    #[arg(long, value_name = "MODEL", default_value = "EPYC-Milan")]
+    pub cpu: CpuModel,
+    /// Kind of machine.
+    #[arg(long, value_enum, default_value_t)]
+    pub tee: MeasuredTee,
+    /// The launcher: qemu, ec2 or gce.
+    #[arg(long, value_name = "VMM", default_value = "qemu")]
+    pub vmm: VmmKind,
+    /// SEV_FEATURES of the virtual CPUs, a number.
+    #[arg(long, value_name = "HEX", default_value = "0x1", value_parser = parse_features)]
+    pub features: GuestFeatures,
+    /// Print every measured page: address, type, digest of its contents, digest so far, source.
+    #[arg(long)]
+    pub trace: bool,
+    /// Compare with the digest in a report, a quote or a text file, and say what would explain a difference.
+    #[arg(long, value_name = "REPORT")]
+    pub diff: Option<PathBuf>,
+}
+
+fn parse_features(text: &str) -> Result<GuestFeatures, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u64::from_str_radix(digits, 16)
+        .map(GuestFeatures)
+        .map_err(|error| format!("not a hexadecimal number: {error}"))
 }
 
 /// Arguments of `run`.
@@ -216,6 +276,7 @@ fn run(workspace: &Workspace, cli: &Cli) -> Result<Outcome, CommandError> {
         Command::Demo(arguments) => commands::demo::run(workspace, arguments),
         Command::Test(arguments) => commands::test::run(workspace, arguments),
         Command::Image(arguments) => commands::image::run(workspace, arguments),
+        Command::Measure(arguments) => commands::measure::run(workspace, arguments),
         Command::Run(arguments) => commands::run::run(workspace, arguments, cli.json),
         Command::Tcb(arguments) => commands::tcb::run(workspace, arguments),
         Command::Bench(arguments) => commands::bench::run(workspace, arguments),

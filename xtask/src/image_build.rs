@@ -6,9 +6,12 @@ use std::process::Command;
 
 use cloister_boot::manifest::{Limits, Manifest, ModelRef};
 use cloister_image::image_json::{
-    BuildEntry, FORMAT, FileEntry, ImageJson, ImageJsonError, ModelEntry, SourceEntry,
+    BuildEntry, FORMAT, FileEntry, ImageJson, ImageJsonError, MeasurementEntry, ModelEntry,
+    SourceEntry,
 };
 use cloister_image::rom::{self, RomInputs};
+use cloister_measure::table::TABLE_CPUS;
+use cloister_measure::{MeasureError, MeasurementRow, MeasurementTable};
 
 use crate::digest;
 use crate::guest_build::{self, PROFILE, TARGET};
@@ -26,6 +29,8 @@ const BOOT_ELF: &str = "boot.elf";
 const KERNEL_ELF: &str = "kernel.elf";
 const MODEL_PACK: &str = "model.pack";
 
+/// The measurement table goes up to so many virtual CPUs.
+const MEASURED_VCPUS: u32 = 16;
 /// RAM that a machine has and does not offer as such: below 1 MiB.
 const HIDDEN_MEMORY_BYTES: u64 = 1 << 20;
 /// RAM sizes are multiples of this.
@@ -47,6 +52,9 @@ pub enum ImageError {
     /// The ROM could not be packed.
     #[error("packing the ROM: {0}")]
     Rom(#[from] rom::RomError),
+    /// The ROM that was just packed could not be measured.
+    #[error("measuring the ROM: {0}")]
+    Measure(#[from] MeasureError),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -167,7 +175,7 @@ pub fn build(
         model,
         source: source_entry(workspace)?,
         build: build_entry(workspace)?,
-        measurements: Vec::new(),
+        measurements: measurements(&rom)?,
     };
     write(IMAGE_JSON, facts.to_text().as_bytes())?;
     Ok(Image {
@@ -232,6 +240,17 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry, Imag
         bytes: bytes.len() as u64,
         sha256: digest::of_bytes(bytes),
     })
+}
+
+/// Launch digests with SEV-SNP, by CPU model and number of virtual CPUs, launched by QEMU.
+fn measurements(rom: &[u8]) -> Result<Vec<MeasurementEntry>, ImageError> {
+    let table = MeasurementTable::new(rom, MEASURED_VCPUS, &TABLE_CPUS)?;
+    let entry = |row: MeasurementRow| MeasurementEntry {
+        cpu: row.cpu,
+        vcpus: row.vcpus,
+        digest: row.digest.to_string(),
+    };
+    Ok(table.rows.into_iter().map(entry).collect())
 }
 
 /// RAM in MiB to give to a machine with this image.

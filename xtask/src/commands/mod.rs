@@ -4,6 +4,7 @@ pub mod bench;
 pub mod demo;
 pub mod fuzz;
 pub mod image;
+pub mod measure;
 pub mod run;
 pub mod tcb;
 pub mod test;
