@@ -1,6 +1,6 @@
 //! The two doors to the host: the exit, and memory that both sides see.
 
-use crate::address::Gfn;
+use crate::address::{Gfn, PAGE_BYTES};
 
 /// Passes control to the hypervisor.
 ///
@@ -73,5 +73,12 @@ pub fn copy_to_shared(memory: &mut impl SharedMemory, first: usize, bytes: &[u8]
         let mut quadword = [0; 8];
         quadword[..part.len()].copy_from_slice(part);
         memory.store(first + index, u64::from_le_bytes(quadword));
+    }
+}
+
+/// Fills all pages with zeros.
+pub(crate) fn clear_shared(memory: &mut impl SharedMemory) {
+    for index in 0..memory.pages() * (PAGE_BYTES / 8) {
+        memory.store(index, 0);
     }
 }

@@ -6,9 +6,12 @@ use crate::cpuid::CpuidError;
 use crate::features::MissingFeatures;
 use crate::ghcb::msr::MsrProtocolError;
 use crate::ghcb::{ApCreationError, NaeError, PscError};
+use crate::message::MessageError;
 use crate::page_state::PageStateError;
 use crate::rmp::{PvalidateError, RmpError};
+use crate::secrets::SecretsError;
 use crate::status::{CBitError, StatusError};
+use crate::vc::VcError;
 
 /// The reason set of the codes of this crate. The specification has set 0, Linux has set 1.
 pub const REASON_SET: u8 = 0xc;
@@ -159,6 +162,15 @@ impl From<PageStateError> for Termination {
     }
 }
 
+impl From<VcError> for Termination {
+    fn from(error: VcError) -> Self {
+        match error {
+            VcError::PageNotValidated => Reason::PageNotValidated.into(),
+            VcError::Injected { .. } => Reason::VmmCommunication.into(),
+        }
+    }
+}
+
 /// Errors all of whose variants end the guest with the same reason.
 macro_rules! one_reason {
     ($($error:ty => $reason:expr),* $(,)?) => {$(
@@ -175,7 +187,9 @@ one_reason! {
     ApCreationError => Reason::Ghcb,
     PscError => Reason::PageStateChange,
     CpuidError => Reason::CpuidPage,
+    SecretsError => Reason::SecretsPage,
     CBitError => Reason::CBit,
+    MessageError => Reason::GuestMessage,
     StatusError => General::FeatureUnsupported,
     MissingFeatures => General::FeatureUnsupported,
 }
@@ -192,7 +206,12 @@ mod tests {
         assert_eq!(Termination::from(error).msr(), 0x1_0100);
         let missing = MissingFeatures(crate::features::HypervisorFeatures::SNP);
         assert_eq!(Termination::from(missing).msr(), 0x2_0100);
+        assert_eq!(Termination::from(MessageError::Busy).msr(), 0x8d_c100);
         assert_eq!(Termination::from(RmpError::Unchanged).msr(), 0x85_c100);
+        assert_eq!(
+            Termination::from(VcError::PageNotValidated).msr(),
+            0x8c_c100
+        );
     }
 
     #[test]

@@ -214,6 +214,8 @@ impl<H: Hypervisor, M: SharedMemory> Ghcb<H, M> {
     /// Sends the message in page `request` to the security processor, whose answer comes to page `response`. Both
     /// pages are shared.
     ///
+    /// [`GuestChannel`](crate::message::GuestChannel) makes and checks the messages.
+    ///
     /// # Errors
     /// No usable result. The status in a result may still be a failure.
     pub fn guest_request(

@@ -1,6 +1,6 @@
 //! A hypervisor that does what the GHCB specification says, written from its tables: offsets are literals here.
 
-use super::HostMemory;
+use super::{HostMemory, Psp};
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
@@ -30,6 +30,12 @@ pub(crate) struct Host {
     pub(crate) stream: Vec<u8>,
     pub(crate) device: BTreeMap<u64, u64>,
     pub(crate) started: Vec<[u64; 3]>,
+    pub(crate) psp: Psp,
+    /// How often the next guest requests are answered with "busy".
+    pub(crate) busy: u32,
+    pub(crate) certificates: Vec<u8>,
+    /// Every request page that was seen.
+    pub(crate) requests: Vec<Vec<u8>>,
     pub(crate) features: u64,
 }
 
@@ -44,6 +50,10 @@ impl Default for Host {
             stream: Vec::new(),
             device: BTreeMap::new(),
             started: Vec::new(),
+            psp: Psp::new(),
+            busy: 0,
+            certificates: Vec::from([0; 24]),
+            requests: Vec::new(),
             features: 3,
         }
     }
@@ -128,7 +138,11 @@ impl Host {
                 scratch.expect("PSC has a buffer");
                 self.page_state_change(page, memory);
             }
-            0x8000_0011 => finish(memory, page, 0, 0, &[]),
+            0x8000_0011 => self.guest_request(page, memory, info_1, info_2, None),
+            0x8000_0012 => {
+                let buffer = registers[0].zip(registers[1]).expect("certificate buffer");
+                self.guest_request(page, memory, info_1, info_2, Some(buffer));
+            }
             0x8000_0013 => {
                 self.started
                     .push([info_1, info_2, registers[0].unwrap_or(0)]);
@@ -234,6 +248,39 @@ impl Host {
         }
         memory.set(page, BUFFER, end | last << 16);
         finish(memory, page, 0, 0, &[]);
+    }
+
+    fn guest_request(
+        &mut self,
+        page: u64,
+        memory: &HostMemory,
+        request: u64,
+        response: u64,
+        buffer: Option<(u64, u64)>,
+    ) {
+        let message = memory.read_page(request >> 12);
+        self.requests.push(message.clone());
+        if self.busy > 0 {
+            self.busy -= 1;
+            return finish(memory, page, 0, 2 << 32, &[]);
+        }
+        let needed = self.certificates.len().div_ceil(4096) as u64;
+        if let Some((address, pages)) = buffer {
+            if pages < needed {
+                return finish(memory, page, 0, 1 << 32, &[(RBX, needed)]);
+            }
+            for (index, part) in self.certificates.chunks(4096).enumerate() {
+                memory.write_page((address >> 12) + index as u64, part);
+            }
+        }
+        let status = match self.psp.handle(&message) {
+            Ok(answer) => {
+                memory.write_page(response >> 12, &answer);
+                0
+            }
+            Err(status) => u64::from(status),
+        };
+        finish(memory, page, 0, status, &[]);
     }
 }
 

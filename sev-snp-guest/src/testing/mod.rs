@@ -1,9 +1,12 @@
-//! A host for tests: memory that both sides see, an exit that a script answers, an honest hypervisor to begin from, and a model of the RMP.
+//! A host for tests: memory that both sides see, an exit that a script answers, an honest hypervisor with a security
+//! processor behind it to begin from, and a model of the RMP.
 
 mod host;
+mod psp;
 mod rmp;
 
 pub(crate) use host::Host;
+pub(crate) use psp::{Psp, REFUSED, report_template, seal, unseal};
 pub(crate) use rmp::ModelRmp;
 
 use crate::address::Gfn;
