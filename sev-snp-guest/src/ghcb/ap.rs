@@ -78,7 +78,7 @@ impl<H: Hypervisor, M: SharedMemory> Ghcb<H, M> {
     /// # Errors
     /// The hypervisor's refusal.
     pub fn ap_reset_hold(&mut self) -> Result<bool, NaeError> {
-        Ok(self.exit(AP_RESET_HOLD, 0, 0, &[])?.info_2 != 0)
+        Ok(self.exit(AP_RESET_HOLD, 0, 0, &[])?.info_2()? != 0)
     }
 }
 

@@ -72,13 +72,12 @@ impl fmt::Display for NaeError {
 
 impl core::error::Error for NaeError {}
 
-/// The result of an event; nothing but 0 is success.
-pub(super) fn check(info_1: u64, info_2: u64) -> Result<(), NaeError> {
-    match info_1 as u32 {
-        0 => Ok(()),
-        1 => Err(exception(info_2)),
-        2 => Err(NaeError::Refused(refusal(info_2))),
-        other => Err(NaeError::UnknownResult(other)),
+/// What a result other than 0, which is success, means.
+pub(super) fn failure(result: u32, info_2: u64) -> NaeError {
+    match result {
+        1 => exception(info_2),
+        2 => NaeError::Refused(refusal(info_2)),
+        other => NaeError::UnknownResult(other),
     }
 }
 

@@ -208,7 +208,7 @@ impl<H: Hypervisor, M: SharedMemory> Ghcb<H, M> {
     /// No usable result.
     pub fn features(&mut self) -> Result<HypervisorFeatures, NaeError> {
         let answer = self.exit(FEATURES, 0, 0, &[])?;
-        Ok(HypervisorFeatures::from_bits(answer.info_2))
+        Ok(HypervisorFeatures::from_bits(answer.info_2()?))
     }
 
     /// Sends the message in page `request` to the security processor, whose answer comes to page `response`. Both
@@ -224,9 +224,10 @@ impl<H: Hypervisor, M: SharedMemory> Ghcb<H, M> {
         response: Gfn,
     ) -> Result<GuestRequestStatus, NaeError> {
         let answer = self.exit(GUEST_REQUEST, request.address(), response.address(), &[])?;
+        let status = answer.info_2()?;
         Ok(GuestRequestStatus {
-            firmware: answer.info_2 as u32,
-            vmm: (answer.info_2 >> 32) as u32,
+            firmware: status as u32,
+            vmm: (status >> 32) as u32,
             certificate_pages: None,
         })
     }
@@ -245,9 +246,10 @@ impl<H: Hypervisor, M: SharedMemory> Ghcb<H, M> {
         let inputs = [(Field::Rax, certificates.address()), (Field::Rbx, pages)];
         let (request, response) = (request.address(), response.address());
         let answer = self.exit(EXTENDED_GUEST_REQUEST, request, response, &inputs)?;
+        let status = answer.info_2()?;
         Ok(GuestRequestStatus {
-            firmware: answer.info_2 as u32,
-            vmm: (answer.info_2 >> 32) as u32,
+            firmware: status as u32,
+            vmm: (status >> 32) as u32,
             certificate_pages: answer.register(Field::Rbx).ok(),
         })
     }

@@ -35,12 +35,17 @@ pub struct Ghcb<H, M> {
 /// What came back from an event that succeeded: each field was read once, and only those that the hypervisor marked
 /// as valid.
 struct Answer {
-    info_2: u64,
+    info_2: Option<u64>,
     registers: [Option<u64>; 4],
 }
 
 impl Answer {
     const REGISTERS: [Field; 4] = [Field::Rax, Field::Rbx, Field::Rcx, Field::Rdx];
+
+    /// SW_EXITINFO2, for an event that returns something in it.
+    fn info_2(&self) -> Result<u64, NaeError> {
+        self.info_2.ok_or(NaeError::Missing(Field::SwExitInfo2))
+    }
 
     /// A register that the event must return.
     fn register(&self, field: Field) -> Result<u64, NaeError> {
@@ -118,14 +123,15 @@ impl<H: Hypervisor, M: SharedMemory> Ghcb<H, M> {
             | u128::from(self.page.load(VALID_BITMAP_INDEX + 1)) << 64;
         let field =
             |field: Field| (valid & field.bit() != 0).then(|| self.page.load(field.index()));
-        let required = |name| field(name).ok_or(NaeError::Missing(name));
-        let info_1 = required(Field::SwExitInfo1)?;
-        let info_2 = required(Field::SwExitInfo2)?;
-        error::check(info_1, info_2)?;
-        Ok(Answer {
-            info_2,
+        let info_1 = field(Field::SwExitInfo1).ok_or(NaeError::Missing(Field::SwExitInfo1))?;
+        let answer = Answer {
+            info_2: field(Field::SwExitInfo2),
             registers: Answer::REGISTERS.map(field),
-        })
+        };
+        match info_1 as u32 {
+            0 => Ok(answer),
+            result => Err(error::failure(result, answer.info_2()?)),
+        }
     }
 
     /// SW_SCRATCH for data in the page's own shared buffer, where version 2 of the protocol wants it.

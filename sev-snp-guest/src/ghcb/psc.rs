@@ -133,8 +133,9 @@ impl<H: Hypervisor, M: SharedMemory> Ghcb<H, M> {
             }
             let scratch = self.scratch();
             let answer = self.exit(PAGE_STATE_CHANGE, 0, 0, &[scratch])?;
-            if answer.info_2 != 0 {
-                return Err(PscError::Refused(answer.info_2));
+            match answer.info_2()? {
+                0 => {}
+                info_2 => return Err(PscError::Refused(info_2)),
             }
             let reached = self.read_place(current, last)?;
             let Some(written) = entries.get_mut(usize::from(reached)) else {

@@ -201,10 +201,17 @@ fn each_missing_register_is_named() {
     }
     let read = omitting(Field::Rax).io_read(0x60, IoSize::Dword);
     assert_eq!(read, Err(NaeError::Missing(Field::Rax)));
-    for field in [Field::SwExitInfo1, Field::SwExitInfo2] {
-        let error = Some(NaeError::Missing(field));
-        assert_eq!(all_events(&mut omitting(field)), [error; 9]);
-    }
+    let error = Some(NaeError::Missing(Field::SwExitInfo1));
+    let mut ghcb = omitting(Field::SwExitInfo1);
+    assert_eq!(all_events(&mut ghcb), [error; 9]);
+    // Two of the events return something in SW_EXITINFO2.
+    let error = Some(NaeError::Missing(Field::SwExitInfo2));
+    let mut ghcb = omitting(Field::SwExitInfo2);
+    let none = None;
+    let expected = [none, none, none, none, none, none, none, error, error];
+    assert_eq!(all_events(&mut ghcb), expected);
+    let change = ghcb.page_state_change(range(1, 3), PageState::Private);
+    assert!(matches!(change, Err(PscError::Nae(nae)) if Some(nae) == error));
 }
 
 /// A host that writes these results to every event.
