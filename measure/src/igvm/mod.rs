@@ -186,10 +186,8 @@ pub fn measure_igvm_tdx(file: &[u8]) -> Result<TdxMeasurement, IgvmError> {
         let AddedPage { index, gpa, kind } = added?;
         let contents = match kind {
             AddedKind::VpContext(_) => continue,
-            AddedKind::Unmeasured => None,
-            AddedKind::Data(Some(contents)) => Some(contents),
-            // TDX knows neither a secrets page nor a CPUID page: plain contents.
-            AddedKind::Data(None) | AddedKind::Secrets | AddedKind::Cpuid => Some(&[0; PAGE_BYTES]),
+            AddedKind::Data(contents) => Some(contents.unwrap_or(&[0; PAGE_BYTES])),
+            AddedKind::Unmeasured | AddedKind::Secrets | AddedKind::Cpuid => None,
         };
         mrtd.add(gpa, contents, index, None);
     }
@@ -221,7 +219,7 @@ fn added_pages(
 ) -> Result<impl Iterator<Item = Result<AddedPage<'_>, IgvmError>>, IgvmError> {
     let file = IgvmFile::parse(file, platform)?;
     let mut seen = HashSet::new();
-    let pages = expand(file.directives)?;
+    let pages = expand(file.directives, platform)?;
     Ok(pages.into_iter().flat_map(PageRun::pages).map(move |page| {
         // Every vCPU's context has the same address.
         let context = matches!(page.kind, AddedKind::VpContext(_));
@@ -276,13 +274,16 @@ impl<'a> PageRun<'a> {
 }
 
 /// Resolves parameter areas and leaves out what adds no pages.
-fn expand(directives: Vec<Directive<'_>>) -> Result<Vec<PageRun<'_>>, IgvmError> {
+fn expand(
+    directives: Vec<Directive<'_>>,
+    platform: IgvmPlatform,
+) -> Result<Vec<PageRun<'_>>, IgvmError> {
     let mut areas: HashMap<u32, Option<u64>> = HashMap::new();
     let mut runs = vec![];
     let mut total = 0_u64;
     for Directive { index, kind } in directives {
         let run = match kind {
-            DirectiveKind::PageData(page) => page_data(index, page),
+            DirectiveKind::PageData(page) => page_data(index, page, platform),
             DirectiveKind::VpContext { gpa, contents } => {
                 let kind = RunKind::Same(AddedKind::VpContext(contents));
                 Some(PageRun {
@@ -322,7 +323,7 @@ fn expand(directives: Vec<Directive<'_>>) -> Result<Vec<PageRun<'_>>, IgvmError>
     Ok(runs)
 }
 
-fn page_data(index: usize, page: PageData<'_>) -> Option<PageRun<'_>> {
+fn page_data(index: usize, page: PageData<'_>, platform: IgvmPlatform) -> Option<PageRun<'_>> {
     let PageData {
         gpa,
         pages,
@@ -334,11 +335,12 @@ fn page_data(index: usize, page: PageData<'_>) -> Option<PageRun<'_>> {
     if shared {
         return None;
     }
-    let kind = match kind {
-        DataKind::Secrets => RunKind::Same(AddedKind::Secrets),
-        DataKind::Cpuid => RunKind::Same(AddedKind::Cpuid),
-        DataKind::Normal if unmeasured => RunKind::Same(AddedKind::Unmeasured),
-        DataKind::Normal => RunKind::Data(contents),
+    // TDX knows neither a secrets page nor a CPUID page: to it their contents are data.
+    let kind = match (kind, platform) {
+        (DataKind::Secrets, IgvmPlatform::Snp) => RunKind::Same(AddedKind::Secrets),
+        (DataKind::Cpuid, IgvmPlatform::Snp) => RunKind::Same(AddedKind::Cpuid),
+        _ if unmeasured => RunKind::Same(AddedKind::Unmeasured),
+        _ => RunKind::Data(contents),
     };
     Some(PageRun {
         index,
