@@ -23,7 +23,7 @@ impl GuestFeatures {
     /// What KVM sets for QEMU today: SEV-SNP and nothing else.
     pub const SNP: Self = Self(Self::SNP_ACTIVE);
 
-    /// Names of the bits, from bit 0 on (AMD publication 24593, table of `SEV_STATUS`).
+    /// Names of the bits, from bit 0 on (AMD publication 24593, table B-4).
     const NAMES: [&'static str; 18] = [
         "SNPActive",
         "vTOM",
@@ -163,7 +163,7 @@ impl ResetState {
             bsp_fpu: FpuState::RESET,
             ap_fpu: FpuState::RESET,
         };
-        // EDX as an Intel Pentium Pro has it after a reset.
+        // KVM's EDX for a vCPU that has been given no CPUID leaf 1.
         let cloud = Self {
             edx: Some(0x600),
             bsp_fpu: FpuState::ZERO,
@@ -172,7 +172,7 @@ impl ResetState {
         };
         match vmm {
             VmmKind::Qemu => qemu,
-            // Segments without the "accessed" bit, TR not busy, in the first vCPU also CS.
+            // SS and the first vCPU's CS without the "accessed" bit, TR of the 16-bit kind.
             VmmKind::Ec2 => Self {
                 bsp_cs_attributes: 0x9a,
                 ss_attributes: 0x92,

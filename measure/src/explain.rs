@@ -7,6 +7,7 @@ use crate::kernel_hashes::KernelHashes;
 use crate::page::Measurement;
 use crate::rom::Rom;
 use crate::snp::{MeasureError, VcpuPages, add_sections, measure_image};
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use std::fmt;
 
 /// What to try. Everything is combined with everything: the work grows with the product.
@@ -137,6 +138,24 @@ impl fmt::Display for Explanation {
             write!(f, "{separator}{difference}")?;
         }
         Ok(())
+    }
+}
+
+/// The launch by its inputs, and the differences as texts.
+impl Serialize for Explanation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self {
+            config,
+            differences,
+        } = self;
+        let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
+        let mut fields = serializer.serialize_struct("Explanation", 5)?;
+        fields.serialize_field("differences", &differences)?;
+        fields.serialize_field("vcpus", &config.vcpus)?;
+        fields.serialize_field("cpu", &config.cpu.to_string())?;
+        fields.serialize_field("features", &format!("{:#x}", config.features.0))?;
+        fields.serialize_field("vmm", &config.vmm.to_string())?;
+        fields.end()
     }
 }
 

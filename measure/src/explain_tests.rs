@@ -85,6 +85,10 @@ fn several_inputs_at_once_are_found() {
     assert_eq!(explanations.len(), 1);
     assert_eq!(explanations[0].config, actual);
     assert_eq!(explanations[0].differences.len(), 3);
+    let json = serde_json::to_value(&explanations[0]).expect("plain texts");
+    assert_eq!(json["vcpus"], 5);
+    assert_eq!(json["differences"][0], "5 vCPUs instead of 2");
+    assert_eq!(json["features"], "0x221");
 }
 
 #[test]

@@ -19,6 +19,9 @@
 //! Images, IGVM files and reports may be damaged or hostile: each reader has bounds and an enum
 //! error that says where and what.
 //!
+//! `cargo test` in the folder `peers` compares random launches with `sev-snp-measure` and with the
+//! crates `sev` and `igvm`.
+//!
 //! ```
 //! use cloister_measure::{CpuModel, LaunchConfig, VmmKind, measure_rom};
 //!
@@ -64,7 +67,7 @@ pub use cpu::CpuModel;
 pub use digest::LaunchDigest;
 pub use explain::{Explanation, Search, SearchSpace, explain};
 pub use id_block::{IdAuth, IdBlock, IdKey};
-pub use igvm::{IgvmError, IgvmPlatform, measure_igvm};
+pub use igvm::{IgvmError, IgvmPlatform, measure_igvm, measure_igvm_tdx};
 pub use kernel_hashes::KernelHashes;
 pub use page::{MeasuredPage, Measurement};
 pub use report::Observed;

@@ -15,6 +15,7 @@
 use crate::digest::{LaunchDigest, SHA384_BYTES, sha384};
 use crate::sev_metadata::SectionKind;
 use crate::{MAX_PAGES, PAGE_BYTES};
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use std::fmt;
 
 /// Length of `PAGE_INFO`.
@@ -145,6 +146,25 @@ impl fmt::Display for MeasuredPage {
     }
 }
 
+/// The fields of that line by name, all of them texts.
+impl Serialize for MeasuredPage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Page {
+            page_type,
+            gpa,
+            contents,
+            source,
+        } = self.page;
+        let mut fields = serializer.serialize_struct("MeasuredPage", 5)?;
+        fields.serialize_field("gpa", &format!("{gpa:#x}"))?;
+        fields.serialize_field("type", &page_type.to_string())?;
+        fields.serialize_field("contents", &LaunchDigest(contents))?;
+        fields.serialize_field("digest", &self.digest)?;
+        fields.serialize_field("source", &source.to_string())?;
+        fields.end()
+    }
+}
+
 /// More pages than any image has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the image makes the launcher add more than {MAX_PAGES} pages; is it damaged?")]
@@ -257,5 +277,10 @@ mod tests {
         assert_eq!(last.digest, measurement.digest());
         assert_eq!(last.page.gpa, 0xffff_f000);
         assert_eq!(last.page.source, source(0x1000));
+        let json = serde_json::to_value(last).expect("plain texts");
+        assert_eq!(json["gpa"], "0xfffff000");
+        assert_eq!(json["type"], "normal");
+        assert_eq!(json["digest"], last.digest.to_string());
+        assert_eq!(json["source"], "image at offset 0x1000");
     }
 }

@@ -136,6 +136,7 @@ fn digest_at(bytes: &[u8], at: usize) -> Option<LaunchDigest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Rng;
 
     fn report(version: u32) -> Vec<u8> {
         let mut report = vec![0; SNP_REPORT_BYTES];
@@ -197,5 +198,27 @@ mod tests {
             Observed::parse(b"abc"),
             Err(ParseDigestError::Length(3).into())
         );
+    }
+
+    #[test]
+    fn random_bytes_never_panic() {
+        let mut rng = Rng(5);
+        for length in 0..1_300 {
+            let mut bytes = rng.bytes(length);
+            let _ = Observed::parse(&bytes);
+            let start = rng.pick(&[&[2, 0, 0, 0, 0x81, 0, 0, 0], &[4, 0, 2, 0, 0x81, 0, 0, 0]]);
+            let start = &start[..length.min(8)];
+            bytes[..start.len()].copy_from_slice(start);
+            let parsed = Observed::parse(&bytes);
+            assert_eq!(
+                parsed.is_ok(),
+                length == SNP_REPORT_BYTES || is_quote(start, length)
+            );
+        }
+    }
+
+    /// Whether these bytes are a quote as far as MRTD.
+    fn is_quote(start: &[u8], length: usize) -> bool {
+        start.first() == Some(&4) && length >= 48 + 136 + 48
     }
 }

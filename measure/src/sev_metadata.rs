@@ -1,7 +1,7 @@
 //! SEV metadata ("ASEV"): the pages beside the image that the launcher adds before the start.
 //!
 //! Header `"ASEV" | u32 length | u32 version 1 | u32 entries`, then 12 bytes an entry:
-//! `u32 address | u32 length | u32 type` (edk2 `OvmfSevMetadata.asm`, QEMU `hw/i386/pc.h`).
+//! `u32 address | u32 length | u32 type` (edk2 `OvmfPkg/ResetVector`, QEMU `hw/i386/pc.h`).
 
 use crate::PAGE_BYTES;
 use std::fmt;

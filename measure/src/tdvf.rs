@@ -192,6 +192,9 @@ pub enum TdvfError {
     /// No place for the hand-off blocks, without which QEMU stops.
     #[error("the TDX metadata has no section of type 2 (hand-off blocks), which QEMU needs")]
     NoHandOffBlocks,
+    /// No code: MRTD would cover nothing of the image.
+    #[error("the TDX metadata has no section of type 0 (firmware)")]
+    NoFirmware,
 }
 
 /// Reads the metadata whose descriptor is `from_end` bytes before the end of `rom`.
@@ -287,9 +290,12 @@ fn check(sections: &[TdSection]) -> Result<(), TdvfError> {
             return Err(TdvfError::Overlap { first, second, gpa });
         }
     }
-    let hand_off = |section: &TdSection| section.kind == TdSectionKind::HandOffBlocks;
-    if !sections.iter().any(hand_off) {
+    let has = |kind| sections.iter().any(|section| section.kind == kind);
+    if !has(TdSectionKind::HandOffBlocks) {
         return Err(TdvfError::NoHandOffBlocks);
+    }
+    if !has(TdSectionKind::Firmware) {
+        return Err(TdvfError::NoFirmware);
     }
     Ok(())
 }

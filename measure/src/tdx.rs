@@ -9,6 +9,7 @@ use crate::PAGE_BYTES;
 use crate::digest::LaunchDigest;
 use crate::rom::{Rom, RomError};
 use crate::tdvf::{self, TdSection, TdSectionKind, TdvfError};
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use sha2::{Digest, Sha384};
 use std::fmt;
 
@@ -48,22 +49,42 @@ pub struct TdPage {
     pub digest: LaunchDigest,
 }
 
+impl TdPage {
+    fn source_text(&self) -> String {
+        match self.kind {
+            Some(kind) => format!("section {}: {kind}", self.source),
+            None => format!("header {}", self.source),
+        }
+    }
+}
+
 /// One line of a trace.
 impl fmt::Display for TdPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             gpa,
             measured,
-            source,
             digest,
             ..
         } = self;
         let contents = if *measured { "measured" } else { "unmeasured" };
-        write!(f, "{gpa:#014x} {contents:<10} {digest} ")?;
-        match self.kind {
-            Some(kind) => write!(f, "section {source}: {kind}"),
-            None => write!(f, "header {source}"),
-        }
+        write!(
+            f,
+            "{gpa:#014x} {contents:<10} {digest} {}",
+            self.source_text()
+        )
+    }
+}
+
+/// The fields of that line by name.
+impl Serialize for TdPage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("TdPage", 4)?;
+        fields.serialize_field("gpa", &format!("{:#x}", self.gpa))?;
+        fields.serialize_field("measured", &self.measured)?;
+        fields.serialize_field("digest", &self.digest)?;
+        fields.serialize_field("source", &self.source_text())?;
+        fields.end()
     }
 }
 

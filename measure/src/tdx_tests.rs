@@ -91,7 +91,9 @@ fn sections_that_qemu_refuses_are_refused() {
             other => panic!("{other:?}"),
         }
     };
-    use TdvfError::{Attributes, Contents, NoHandOffBlocks, Overlap, TooManyPages, Unaligned};
+    use TdvfError::{
+        Attributes, Contents, NoFirmware, NoHandOffBlocks, Overlap, TooManyPages, Unaligned,
+    };
     assert!(matches!(
         with(1, &|s| s.gpa += 1),
         Unaligned { index: 1, .. }
@@ -134,6 +136,7 @@ fn sections_that_qemu_refuses_are_refused() {
     ));
     assert!(matches!(with(2, &|s| s.bytes = 1 << 40), TooManyPages(_)));
     assert_eq!(with(1, &|s| s.kind = TemporaryMemory), NoHandOffBlocks);
+    assert_eq!(with(0, &|s| s.kind = TdSectionKind::Variables), NoFirmware);
 }
 
 #[test]

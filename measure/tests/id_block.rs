@@ -50,6 +50,10 @@ fn id_auth_is_that_of_the_sev_crate_but_for_nonces() {
     }
     assert_eq!(&ours, ID_AUTH);
     assert_eq!(
+        IdAuth::from_bytes(ID_AUTH).unwrap().verify(&block()),
+        Ok(())
+    );
+    assert_eq!(
         &ID_AUTH[0x40..0x240],
         include_bytes!("vectors/idblock/test_id_sig.bin")
     );
