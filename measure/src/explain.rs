@@ -83,6 +83,9 @@ pub enum Difference {
     /// Another state of the other vCPUs' floating-point units: the age of the host's kernel or of
     /// QEMU.
     ApFpu(FpuState, FpuState),
+    /// Other registers of the vCPUs: what this kind of virtual machine monitor sets today, instead
+    /// of what the expected launch gives.
+    OtherRegisters,
     /// Launched without the expected kernel.
     NoKernel,
     /// Launched with another kernel, initial RAM disk or command line.
@@ -110,6 +113,9 @@ impl fmt::Display for Difference {
                     f,
                     "other vCPUs with {found} instead of {expected} (host's kernel, QEMU)"
                 )
+            }
+            Self::OtherRegisters => {
+                f.write_str("vCPUs start as the VMM sets them today, not as the launch says")
             }
             Self::NoKernel => f.write_str("without hashes of the kernel"),
             Self::OtherKernel => {
@@ -323,6 +329,13 @@ fn differences(
 ) -> Vec<Difference> {
     let same_vmm = expected.vmm == found.vmm;
     let (before, after) = (&expected.reset, &found.reset);
+    let (bsp_fpu, ap_fpu) = (after.bsp_fpu, after.ap_fpu);
+    let other_registers = *after
+        != ResetState {
+            bsp_fpu,
+            ap_fpu,
+            ..*before
+        };
     let unequal = |unequal: bool, difference: Difference| unequal.then_some(difference);
     let kernel = match (expected.kernel, found.kernel) {
         (before, after) if before == after => None,
@@ -352,6 +365,7 @@ fn differences(
             same_vmm && before.ap_fpu != after.ap_fpu,
             Difference::ApFpu(before.ap_fpu, after.ap_fpu),
         ),
+        unequal(same_vmm && other_registers, Difference::OtherRegisters),
         kernel,
     ]
     .into_iter()

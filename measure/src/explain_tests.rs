@@ -75,6 +75,20 @@ fn each_single_input_is_found() {
 }
 
 #[test]
+fn registers_of_today_instead_of_given_ones_are_found() {
+    let rom = sample_rom().build();
+    let actual = expected();
+    let mut other = expected();
+    other.reset.edx = Some(0);
+    let digest = measure_rom(&rom, &actual).expect("a good image").digest();
+    let search = explain(digest, &rom, &other, &space(&other)).expect("a good image");
+    assert_eq!(
+        search.explanations[0].differences,
+        [Difference::OtherRegisters]
+    );
+}
+
+#[test]
 fn several_inputs_at_once_are_found() {
     let rom = sample_rom().build();
     let actual = LaunchConfig {
