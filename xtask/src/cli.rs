@@ -1,5 +1,7 @@
 //! Arguments, and what becomes of a command's outcome: result on standard output, exit status.
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -253,22 +255,24 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(outcome) => {
             match cli.json {
-                true => println!("{}", outcome.json),
-                false => println!("{}", outcome.text.trim_end()),
+                true => print_line(&outcome.json),
+                false => print_line(&outcome.text.trim_end()),
             }
             ExitCode::from(u8::from(!outcome.success))
         }
         Err(error) => {
             eprintln!("error: {error}");
             if cli.json {
-                println!(
-                    "{}",
-                    json!({ "error": error.to_string(), "exit_status": error.status() })
-                );
+                print_line(&json!({ "error": error.to_string(), "exit_status": error.status() }));
             }
             ExitCode::from(error.status())
         }
     }
+}
+
+/// Prints the result. A reader that has had enough (`| head`) is no error.
+fn print_line(line: &dyn fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 fn run(workspace: &Workspace, cli: &Cli) -> Result<Outcome, CommandError> {

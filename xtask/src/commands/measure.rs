@@ -1,6 +1,6 @@
 //! `cargo xtask measure`: what a launch of the image will be measured as.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use cloister_measure::{
@@ -22,8 +22,19 @@ const SHOWN_EXPLANATIONS: usize = 10;
 /// A measured image.
 struct Measured {
     digest: LaunchDigest,
-    /// One line a page.
+    /// One line a page, and the same for programs.
     trace: Vec<String>,
+    trace_json: Vec<Value>,
+}
+
+impl Measured {
+    fn new<P: fmt::Display + serde::Serialize>(digest: LaunchDigest, pages: &[P]) -> Self {
+        Self {
+            digest,
+            trace: pages.iter().map(ToString::to_string).collect(),
+            trace_json: pages.iter().map(|page| json!(page)).collect(),
+        }
+    }
 }
 
 /// Computes the digest; the last line of the text is nothing else.
@@ -67,7 +78,7 @@ pub fn run(workspace: &Workspace, arguments: &MeasureArgs) -> Result<Outcome, Co
         "digest": measured.digest.to_string(),
     });
     if arguments.trace {
-        json["trace"] = json!(measured.trace);
+        json["trace"] = json!(measured.trace_json);
     }
     let mut success = true;
     if let Some(report) = &arguments.diff {
@@ -111,9 +122,8 @@ fn measure(
     tee: MeasuredTee,
     config: &LaunchConfig,
 ) -> Result<Measured, CommandError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        CommandError::Failed(format!("{}: {error}", path.display()))
-    };
+    let failed =
+        |error: &dyn fmt::Display| CommandError::Failed(format!("{}: {error}", path.display()));
     let is_igvm = image.starts_with(IGVM_MAGIC);
     match tee {
         MeasuredTee::Snp => {
@@ -122,14 +132,7 @@ fn measure(
             } else {
                 measure_rom(image, config).map_err(|error| failed(&error))?
             };
-            Ok(Measured {
-                digest: measurement.digest(),
-                trace: measurement
-                    .pages()
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect(),
-            })
+            Ok(Measured::new(measurement.digest(), measurement.pages()))
         }
         MeasuredTee::Tdx => {
             let measurement = if is_igvm {
@@ -137,10 +140,7 @@ fn measure(
             } else {
                 measure_tdx(image).map_err(|error| failed(&error))?
             };
-            Ok(Measured {
-                digest: measurement.digest,
-                trace: measurement.pages.iter().map(ToString::to_string).collect(),
-            })
+            Ok(Measured::new(measurement.digest, &measurement.pages))
         }
     }
 }
@@ -190,12 +190,11 @@ fn compare(
             "         none of {tried} other launches of this image explains it: it is another image"
         );
     }
-    let words: Vec<String> = explanations.iter().map(ToString::to_string).collect();
     Ok(Comparison {
         equal: false,
         text,
         json: json!({
-            "equal": false, "observed": observed.digest.to_string(), "explanations": words, "tried": tried,
+            "equal": false, "observed": observed.digest.to_string(), "explanations": explanations, "tried": tried,
         }),
     })
 }
