@@ -1,0 +1,254 @@
+//! What came of every check, and how it is shown.
+
+use crate::reason::Reason;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// One of the checks, in the order of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CheckName {
+    /// The report has a known version and form.
+    ReportForm,
+    /// Every certificate can be read.
+    Certificates,
+    /// The report is signed by a kind of key that is accepted.
+    SigningKey,
+    /// The chain ends in a root of the policy.
+    Root,
+    /// Every certificate is signed by the next.
+    Chain,
+    /// Every certificate is valid now.
+    Dates,
+    /// No certificate is revoked.
+    Revocation,
+    /// The report is signed by the chip's or the provider's key.
+    ReportSignature,
+    /// Root, certificate and report are of one product.
+    Product,
+    /// The product is accepted.
+    ProductAllowed,
+    /// The certificate's TCB version is the reported one.
+    CertificateTcb,
+    /// The certificate is for the report's chip.
+    Chip,
+    /// No TCB version is below the floor.
+    TcbFloor,
+    /// The guest itself asked, at the highest privilege level.
+    Vmpl,
+    /// The guest policy has no unknown bits.
+    PolicyBits,
+    /// No debugging by the host.
+    Debug,
+    /// No migration agent.
+    Migration,
+    /// SMT is as the policy says.
+    Smt,
+    /// The machine checked its memory for aliases.
+    AliasCheck,
+    /// Ciphertext is hidden from the host.
+    CiphertextHiding,
+    /// The guest runs an image that is asked for.
+    Measurement,
+    /// That image is in the log.
+    Log,
+    /// The report is bound to the keys that will be used.
+    KeyBinding,
+    /// The keys' epoch is current.
+    Epoch,
+    /// The evidence was made for the nonce that was sent.
+    Nonce,
+}
+
+impl CheckName {
+    /// The name in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReportForm => "report form",
+            Self::Certificates => "certificates",
+            Self::SigningKey => "signing key",
+            Self::Root => "root certificate",
+            Self::Chain => "certificate chain",
+            Self::Dates => "certificate dates",
+            Self::Revocation => "revocation",
+            Self::ReportSignature => "report signature",
+            Self::Product => "product",
+            Self::ProductAllowed => "product allowed",
+            Self::CertificateTcb => "certificate TCB",
+            Self::Chip => "chip id",
+            Self::TcbFloor => "TCB floor",
+            Self::Vmpl => "VMPL",
+            Self::PolicyBits => "guest policy",
+            Self::Debug => "no debug",
+            Self::Migration => "no migration agent",
+            Self::Smt => "SMT",
+            Self::AliasCheck => "memory alias check",
+            Self::CiphertextHiding => "ciphertext hiding",
+            Self::Measurement => "measurement",
+            Self::Log => "measurement in log",
+            Self::KeyBinding => "key binding",
+            Self::Epoch => "epoch",
+            Self::Nonce => "nonce",
+        }
+    }
+}
+
+impl fmt::Display for CheckName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What came of a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds; the text says what was seen.
+    Pass(String),
+    /// It does not hold.
+    Fail(Reason),
+    /// It could not be checked.
+    NotChecked {
+        /// Why not.
+        why: String,
+        /// Whether the evidence is refused for that.
+        required: bool,
+    },
+}
+
+impl Outcome {
+    /// `PASS`, `FAIL` or `NOT CHECKED`.
+    pub const fn status(&self) -> &'static str {
+        match self {
+            Self::Pass(_) => "PASS",
+            Self::Fail(_) => "FAIL",
+            Self::NotChecked { .. } => "NOT CHECKED",
+        }
+    }
+
+    /// Whether evidence with this outcome can be accepted.
+    pub const fn is_acceptable(&self) -> bool {
+        matches!(
+            self,
+            Self::Pass(_)
+                | Self::NotChecked {
+                    required: false,
+                    ..
+                }
+        )
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pass(seen) => f.write_str(seen),
+            Self::Fail(reason) => write!(f, "{reason}"),
+            Self::NotChecked {
+                why,
+                required: true,
+            } => write!(f, "{why} (required)"),
+            Self::NotChecked { why, .. } => f.write_str(why),
+        }
+    }
+}
+
+/// A check and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Which check.
+    pub name: CheckName,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.outcome.status();
+        write!(f, "{status:<11}  {:<19}  {}", self.name, self.outcome)
+    }
+}
+
+/// What no appraisal can tell, whatever the evidence.
+pub const NEVER_CHECKED: [&str; 6] = [
+    "physical attacks on the machine: memory interposers (Battering RAM, WireTap, TEE.fail), glitching, probing",
+    "side channels: caches, branch predictors, ciphertext, power, page faults, timing",
+    "AMD: its keys, its firmware, its design, and holes in them that no TCB level names yet",
+    "revocation of single VCEK and VLEK certificates, for which AMD has no list",
+    "what the image does: the measurement says which program runs, not that it is free of errors",
+    "the network: who sees addresses, times and sizes of messages, and whether answers arrive",
+];
+
+/// Every check and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appraisal {
+    pub(crate) checks: Vec<Check>,
+    pub(crate) emulated: bool,
+}
+
+impl Appraisal {
+    /// The checks, in the order of the output; each once.
+    pub fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+
+    /// Whether nothing that is required failed or was left unchecked.
+    pub fn is_accepted(&self) -> bool {
+        !self.checks.is_empty()
+            && self
+                .checks
+                .iter()
+                .all(|check| check.outcome.is_acceptable())
+    }
+
+    /// Whether the evidence is that of an emulated platform, trusted or not. It proves nothing about a machine.
+    pub fn is_emulated(&self) -> bool {
+        self.emulated
+    }
+
+    /// Why the evidence is refused, in the order of the checks.
+    pub fn reasons(&self) -> impl Iterator<Item = &Reason> {
+        self.checks.iter().filter_map(|check| match &check.outcome {
+            Outcome::Fail(reason) => Some(reason),
+            _ => None,
+        })
+    }
+
+    /// What came of one check.
+    pub fn outcome(&self, name: CheckName) -> Option<&Outcome> {
+        self.checks
+            .iter()
+            .find(|check| check.name == name)
+            .map(|check| &check.outcome)
+    }
+
+    /// The verdict in one line.
+    pub fn verdict(&self) -> &'static str {
+        match (self.is_accepted(), self.emulated) {
+            (true, false) => "ACCEPTED",
+            (true, true) => "ACCEPTED AS EMULATED: protects nothing, for tests only",
+            (false, false) => "REFUSED",
+            (false, true) => "REFUSED (EMULATED)",
+        }
+    }
+}
+
+impl fmt::Display for Appraisal {
+    /// One line for each check, then what is never checked, then the verdict.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.emulated {
+            writeln!(
+                f,
+                "EMULATED EVIDENCE: its root is not AMD's, and it proves nothing about any machine."
+            )?;
+        }
+        for check in &self.checks {
+            writeln!(f, "{check}")?;
+        }
+        writeln!(f, "Never checked, whatever the evidence:")?;
+        for item in NEVER_CHECKED {
+            writeln!(f, "  - {item}")?;
+        }
+        writeln!(f, "{}", self.verdict())
+    }
+}

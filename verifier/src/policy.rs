@@ -1,0 +1,286 @@
+//! What the one who asks accepts. Everything in here comes from the caller or is built in; nothing from evidence.
+
+use crate::certificate::{Certificate, CertificateError, Kind};
+use crate::product::Product;
+use crate::report::Cpuid;
+use crate::tcb::Tcb;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// AMD's root certificates; `roots/README.md` says where they are from.
+const AMD_ROOTS: [&[u8]; 3] = [
+    include_bytes!("roots/milan-ark.der"),
+    include_bytes!("roots/genoa-ark.der"),
+    include_bytes!("roots/turin-ark.der"),
+];
+
+/// A launch digest: SHA-384.
+pub type Measurement = [u8; 48];
+
+/// Seconds that clocks may differ by, and that a server keeps its previous key.
+pub const CLOCK_SKEW_S: u64 = 300;
+
+/// What is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Root certificates that chains may end in.
+    pub roots: Roots,
+    /// Products that are accepted. Milan is not among them by default: the seed of its VCEKs can be stolen in software
+    /// (arXiv 2605.12990).
+    pub products: Vec<Product>,
+    /// The least TCB version by product; see [`TcbFloor`].
+    pub tcb_floors: Vec<TcbFloor>,
+    /// Reference values. Empty: nothing is accepted.
+    pub measurements: Vec<Measurement>,
+    /// Whether reports may be signed by a cloud provider's key (VLEK) in place of the chip's own.
+    pub allow_vlek: bool,
+    /// Whether the guest may have been launched with SMT allowed.
+    pub allow_smt: bool,
+    /// Whether the machine must have looked for memory aliases (BadRAM). Reports of version 2 cannot say so.
+    pub require_alias_check: bool,
+    /// Whether the guest must have been launched with ciphertext hiding.
+    pub require_ciphertext_hiding: bool,
+    /// Whether the report must be bound to a key config list. Without it a report is judged on its own, and says
+    /// nothing about who one talks to.
+    pub require_binding: bool,
+    /// Whether a nonce must have been sent.
+    pub require_nonce: bool,
+    /// Whether a current revocation list must be at hand.
+    pub require_crl: bool,
+    /// Revocation lists from the caller, in DER; those in the evidence are looked at too.
+    pub crls: Vec<Vec<u8>>,
+    /// Seconds that the guest's clock may differ by.
+    pub clock_skew_s: u64,
+}
+
+impl Policy {
+    /// AMD's roots, Genoa and Turin at their floors, alias check, binding; no reference value yet.
+    pub fn new() -> Self {
+        Self {
+            roots: Roots::amd(),
+            products: vec![Product::Genoa, Product::Turin],
+            tcb_floors: TcbFloor::DEFAULT.to_vec(),
+            measurements: Vec::new(),
+            allow_vlek: true,
+            allow_smt: true,
+            require_alias_check: true,
+            require_ciphertext_hiding: false,
+            require_binding: true,
+            require_nonce: false,
+            require_crl: false,
+            crls: Vec::new(),
+            clock_skew_s: CLOCK_SKEW_S,
+        }
+    }
+
+    /// The floor for a processor: that of its model if there is one, else that of the product.
+    pub fn floor(&self, product: Product, cpuid: Option<Cpuid>) -> Option<Tcb> {
+        let model = cpuid.map(|cpuid| (cpuid.model, cpuid.stepping));
+        let find = |model| {
+            self.tcb_floors
+                .iter()
+                .find(|floor| floor.product == product && floor.model == model)
+                .map(|floor| floor.tcb)
+        };
+        model
+            .and_then(|model| find(Some(model)))
+            .or_else(|| find(None))
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The least TCB version of a product, or of one model and stepping of it. Microcode levels are numbered by model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcbFloor {
+    /// The product.
+    pub product: Product,
+    /// Model and stepping; none for the rest of the product.
+    pub model: Option<(u8, u8)>,
+    /// The least levels; zero asks for nothing.
+    pub tcb: Tcb,
+}
+
+impl TcbFloor {
+    /// What AMD's bulletins ask for, as far as they name levels. They grow with each bulletin; a policy can name others.
+    ///
+    /// | product | SNP | microcode | bulletins |
+    /// |---|---|---|---|
+    /// | Milan | 0x18 | 0xdb | AMD-SB-3019 (levels of machines known to have the fix) |
+    /// | Genoa, stepping B1 | 0x1b | 0x56 | AMD-SB-3020, AMD-SB-3027 |
+    /// | Genoa-X, stepping B2 | 0x1b | 0x51 | AMD-SB-3020, AMD-SB-3027 |
+    /// | other Genoa (Bergamo, Siena) | 0x1b | | AMD-SB-3020 |
+    /// | Turin, stepping C1 | 0x04 | 0x51 | AMD-SB-3020, AMD-SB-3027 |
+    /// | other Turin | 0x04 | | AMD-SB-3020 |
+    pub const DEFAULT: [Self; 6] = [
+        Self::new(Product::Milan, None, 0x18, 0xdb),
+        Self::new(Product::Genoa, Some((0x11, 1)), 0x1b, 0x56),
+        Self::new(Product::Genoa, Some((0x11, 2)), 0x1b, 0x51),
+        Self::new(Product::Genoa, None, 0x1b, 0),
+        Self::new(Product::Turin, Some((0x02, 1)), 0x04, 0x51),
+        Self::new(Product::Turin, None, 0x04, 0),
+    ];
+
+    const fn new(product: Product, model: Option<(u8, u8)>, snp: u8, microcode: u8) -> Self {
+        let tcb = Tcb {
+            fmc: 0,
+            boot_loader: 0,
+            tee: 0,
+            snp,
+            microcode,
+        };
+        Self {
+            product,
+            model,
+            tcb,
+        }
+    }
+}
+
+/// A root certificate that chains may end in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedRoot {
+    certificate: Certificate,
+    emulated: bool,
+}
+
+impl TrustedRoot {
+    /// The certificate.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Whether it vouches for an emulated platform: for nothing at all, outside of tests.
+    pub fn is_emulated(&self) -> bool {
+        self.emulated
+    }
+}
+
+/// Why a certificate cannot be a root of an emulated platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RootError {
+    /// It cannot be read.
+    Certificate(CertificateError),
+    /// It is not an ARK, or not signed by itself.
+    NotARoot,
+    /// Its organization is not [`EMULATED_ORGANIZATION`](crate::certificate::EMULATED_ORGANIZATION), so that its
+    /// evidence could be taken for a real machine's.
+    NotEmulated,
+}
+
+impl fmt::Display for RootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(error) => write!(f, "the root certificate cannot be read: {error}"),
+            Self::NotARoot => write!(f, "the certificate is not a self-signed ARK"),
+            Self::NotEmulated => write!(
+                f,
+                "the root certificate is not marked as an emulated platform's"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for RootError {}
+
+/// The roots that chains may end in: AMD's, and those of emulated platforms that were added by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots(Vec<TrustedRoot>);
+
+impl Roots {
+    /// AMD's roots for every [`Product`].
+    pub fn amd() -> Self {
+        let roots = AMD_ROOTS.map(|der| TrustedRoot {
+            certificate: Certificate::parse(der).expect("a test parses the built-in roots"),
+            emulated: false,
+        });
+        Self(roots.into())
+    }
+
+    /// Accepts chains that end in this root of an emulated platform. Every appraisal that does says so.
+    ///
+    /// # Errors
+    /// [`RootError`].
+    pub fn trust_emulated(&mut self, der: &[u8]) -> Result<(), RootError> {
+        let certificate = Certificate::parse(der).map_err(RootError::Certificate)?;
+        let is_root = certificate.kind() == Kind::Ark
+            && certificate.names_as_issuer(&certificate)
+            && certificate.is_signed_by(&certificate);
+        if !is_root {
+            return Err(RootError::NotARoot);
+        }
+        if !certificate.is_emulated() {
+            return Err(RootError::NotEmulated);
+        }
+        self.0.push(TrustedRoot {
+            certificate,
+            emulated: true,
+        });
+        Ok(())
+    }
+
+    /// Every root.
+    pub fn all(&self) -> &[TrustedRoot] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_roots_are_one_for_each_product_and_signed_by_themselves() {
+        let roots = Roots::amd();
+        let products: Vec<_> = roots
+            .all()
+            .iter()
+            .map(|root| root.certificate().product())
+            .collect();
+        assert_eq!(products, Product::ALL.map(Some));
+        for root in roots.all() {
+            let certificate = root.certificate();
+            assert_eq!(certificate.kind(), Kind::Ark);
+            assert!(certificate.names_as_issuer(certificate));
+            assert!(certificate.is_signed_by(certificate));
+            assert!(!root.is_emulated() && !certificate.is_emulated());
+        }
+    }
+
+    #[test]
+    fn a_real_root_is_no_emulated_one() {
+        let mut roots = Roots::amd();
+        assert_eq!(
+            roots.trust_emulated(AMD_ROOTS[1]),
+            Err(RootError::NotEmulated)
+        );
+        assert_eq!(
+            roots.trust_emulated(b""),
+            Err(RootError::Certificate(CertificateError::Der))
+        );
+        assert_eq!(roots, Roots::amd());
+    }
+
+    #[test]
+    fn a_model_has_its_own_floor() {
+        let policy = Policy::new();
+        let cpuid = |model, stepping| {
+            Some(Cpuid {
+                family: 0x19,
+                model,
+                stepping,
+            })
+        };
+        let microcode = |cpuid| policy.floor(Product::Genoa, cpuid).unwrap().microcode;
+        assert_eq!(microcode(cpuid(0x11, 1)), 0x56);
+        assert_eq!(microcode(cpuid(0x11, 2)), 0x51);
+        assert_eq!(microcode(cpuid(0xa0, 2)), 0);
+        assert_eq!(microcode(None), 0);
+    }
+}
