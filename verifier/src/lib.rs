@@ -50,6 +50,6 @@ pub use appraise::{Claims, Context, Evidence, appraise};
 pub use certificate::Certificate;
 pub use policy::{Policy, RootError};
 pub use product::Product;
-pub use reason::Reason;
+pub use reason::{Reason, WhichTcb};
 pub use report::{Report, ReportError};
 pub use tcb::Tcb;

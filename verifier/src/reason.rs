@@ -271,6 +271,15 @@ impl Reason {
                 certificate,
                 named,
                 found,
+            } if named == found => write!(
+                f,
+                "the {certificate} names another {} as its issuer than the one that is there",
+                Safe(named)
+            ),
+            Self::Issuer {
+                certificate,
+                named,
+                found,
             } => write!(
                 f,
                 "the {certificate} names {} as its issuer, but {} is there",

@@ -12,7 +12,7 @@ const NOW_S: u64 = 1_780_272_000;
 
 /// Accepts what the vectors are: any product, old firmware, any image, no keys.
 fn lenient(vector: &Vector) -> Policy {
-    let measurement = vector.report[0x90..0xc0].try_into().unwrap();
+    let measurement = vector.report[0x90..0xc0].try_into().expect("48 bytes");
     let mut policy = Policy {
         products: Product::ALL.to_vec(),
         measurements: vec![measurement],
@@ -28,7 +28,7 @@ fn lenient(vector: &Vector) -> Policy {
 
 fn evidence(vector: &Vector, leaf: &[u8]) -> Evidence {
     let [ark, ask] = vector.chain();
-    Evidence::from_files(&vector.report, [&ark[..], &ask, leaf]).unwrap()
+    Evidence::from_files(&vector.report, [&ark[..], &ask, leaf]).expect("DER")
 }
 
 fn now() -> Context<'static> {

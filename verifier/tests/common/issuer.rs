@@ -16,7 +16,7 @@ use sha2::Sha384;
 use super::rng::TestRng;
 
 /// AlgorithmIdentifier of RSASSA-PSS, SHA-384, salt 48, as AMD's newer certificates have it.
-pub const PSS_SHA384: &[u8] = &[
+pub(crate) const PSS_SHA384: &[u8] = &[
     0x30, 0x41, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a, 0x30, 0x34, 0xa0,
     0x0f, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00,
     0xa1, 0x1c, 0x30, 0x1a, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08, 0x30,
@@ -30,7 +30,7 @@ const SECP384R1: &str = "1.3.132.0.34";
 const AMD: &str = "1.3.6.1.4.1.3704.1";
 
 /// One DER element.
-pub fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     match content.len() {
         length @ 0..=0x7f => out.push(length as u8),
@@ -46,18 +46,18 @@ pub fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// A DER sequence.
-pub fn sequence(elements: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn sequence(elements: &[&[u8]]) -> Vec<u8> {
     tlv(0x30, &elements.concat())
 }
 
 /// A DER object identifier.
-pub fn oid(text: &str) -> Vec<u8> {
+pub(crate) fn oid(text: &str) -> Vec<u8> {
     let oid = ObjectIdentifier::new(text).expect("a valid identifier");
     oid.to_der().expect("it encodes")
 }
 
 /// A DER integer that is not negative.
-pub fn integer(big_endian: &[u8]) -> Vec<u8> {
+pub(crate) fn integer(big_endian: &[u8]) -> Vec<u8> {
     let start = big_endian.iter().position(|byte| *byte != 0);
     let digits = start.map_or(&[0][..], |start| &big_endian[start..]);
     let sign: &[u8] = if digits[0] & 0x80 != 0 { &[0] } else { &[] };
@@ -69,12 +69,12 @@ fn bits(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A DER UTCTime: `YYMMDDHHMMSSZ`.
-pub fn time(text: &str) -> Vec<u8> {
+pub(crate) fn time(text: &str) -> Vec<u8> {
     tlv(0x17, text.as_bytes())
 }
 
 /// A distinguished name with an organization and a common name.
-pub fn name(organization: &str, common_name: &str) -> Vec<u8> {
+pub(crate) fn name(organization: &str, common_name: &str) -> Vec<u8> {
     let attribute = |kind: &str, value: &str| {
         let value = tlv(0x0c, value.as_bytes());
         tlv(0x31, &sequence(&[&oid(kind), &value]))
@@ -86,7 +86,7 @@ pub fn name(organization: &str, common_name: &str) -> Vec<u8> {
 }
 
 /// An RSA key from PKCS #1 DER.
-pub fn rsa_key(der: &[u8]) -> RsaPrivateKey {
+pub(crate) fn rsa_key(der: &[u8]) -> RsaPrivateKey {
     let numbers: Vec<der::asn1::Uint> = Vec::from_der(der).expect("a PKCS #1 key");
     let number = |index: usize| {
         let bytes = numbers[index].as_bytes();
@@ -98,14 +98,14 @@ pub fn rsa_key(der: &[u8]) -> RsaPrivateKey {
 
 /// One extension of a certificate.
 #[derive(Clone, Debug)]
-pub struct Extension {
-    pub oid: String,
-    pub critical: bool,
-    pub value: Vec<u8>,
+pub(crate) struct Extension {
+    pub(crate) oid: String,
+    pub(crate) critical: bool,
+    pub(crate) value: Vec<u8>,
 }
 
 /// One of AMD's extensions by the end of its identifier, not critical.
-pub fn amd(end: &str, value: Vec<u8>) -> Extension {
+pub(crate) fn amd(end: &str, value: Vec<u8>) -> Extension {
     Extension {
         oid: format!("{AMD}.{end}"),
         critical: false,
@@ -114,22 +114,22 @@ pub fn amd(end: &str, value: Vec<u8>) -> Extension {
 }
 
 /// An IA5String.
-pub fn ia5(text: &str) -> Vec<u8> {
+pub(crate) fn ia5(text: &str) -> Vec<u8> {
     tlv(0x16, text.as_bytes())
 }
 
 /// What goes into a certificate; every field can be changed before it is signed.
 #[derive(Clone, Debug)]
-pub struct Template {
-    pub version: Vec<u8>,
-    pub serial: Vec<u8>,
+pub(crate) struct Template {
+    pub(crate) version: Vec<u8>,
+    pub(crate) serial: Vec<u8>,
     /// AlgorithmIdentifier inside the signed part, and outside.
-    pub algorithms: [Vec<u8>; 2],
-    pub issuer: Vec<u8>,
-    pub validity: [Vec<u8>; 2],
-    pub subject: Vec<u8>,
-    pub public_key: Vec<u8>,
-    pub extensions: Vec<Extension>,
+    pub(crate) algorithms: [Vec<u8>; 2],
+    pub(crate) issuer: Vec<u8>,
+    pub(crate) validity: [Vec<u8>; 2],
+    pub(crate) subject: Vec<u8>,
+    pub(crate) public_key: Vec<u8>,
+    pub(crate) extensions: Vec<Extension>,
 }
 
 impl Template {
@@ -147,7 +147,7 @@ impl Template {
     }
 
     /// An authority's certificate.
-    pub fn authority(issuer: Vec<u8>, subject: Vec<u8>, key: &RsaPrivateKey) -> Self {
+    pub(crate) fn authority(issuer: Vec<u8>, subject: Vec<u8>, key: &RsaPrivateKey) -> Self {
         let mut template = Self::new(issuer, subject, rsa_public_key(key));
         template.serial = integer(&[1, 0, 1]);
         template.validity[1] = time("450101000000Z");
@@ -167,7 +167,7 @@ impl Template {
     }
 
     /// A VCEK's or VLEK's certificate. `levels` are the SPL extensions: end of the identifier behind `.3.`, level.
-    pub fn leaf(
+    pub(crate) fn leaf(
         issuer: Vec<u8>,
         subject: Vec<u8>,
         point: &[u8],
@@ -186,20 +186,20 @@ impl Template {
     }
 
     /// The extension whose identifier ends like this, under AMD's.
-    pub fn extension(&mut self, end: &str) -> &mut Extension {
+    pub(crate) fn extension(&mut self, end: &str) -> &mut Extension {
         let oid = format!("{AMD}.{end}");
         let found = self.extensions.iter_mut().find(|e| e.oid == oid);
         found.expect("the template has the extension")
     }
 
     /// Takes an extension out.
-    pub fn remove(&mut self, end: &str) {
+    pub(crate) fn remove(&mut self, end: &str) {
         let oid = format!("{AMD}.{end}");
         self.extensions.retain(|extension| extension.oid != oid);
     }
 
     /// Signs it.
-    pub fn sign(&self, key: &RsaPrivateKey) -> Vec<u8> {
+    pub(crate) fn sign(&self, key: &RsaPrivateKey) -> Vec<u8> {
         let extensions: Vec<u8> = self
             .extensions
             .iter()
@@ -225,7 +225,12 @@ impl Template {
 }
 
 /// A revocation list of the named issuer, with the serial numbers that it revokes (as DER integers).
-pub fn crl(issuer: &[u8], times: [&str; 2], serials: &[Vec<u8>], key: &RsaPrivateKey) -> Vec<u8> {
+pub(crate) fn crl(
+    issuer: &[u8],
+    times: [&str; 2],
+    serials: &[Vec<u8>],
+    key: &RsaPrivateKey,
+) -> Vec<u8> {
     let entries: Vec<u8> = serials
         .iter()
         .flat_map(|serial| sequence(&[serial, &time("250601000000Z")]))
@@ -256,25 +261,25 @@ fn rsa_public_key(key: &RsaPrivateKey) -> Vec<u8> {
 }
 
 /// SubjectPublicKeyInfo of an uncompressed point on P-384.
-pub fn p384_public_key(point: &[u8]) -> Vec<u8> {
+pub(crate) fn p384_public_key(point: &[u8]) -> Vec<u8> {
     let algorithm = sequence(&[&oid(EC_PUBLIC_KEY), &oid(SECP384R1)]);
     sequence(&[&algorithm, &bits(point)])
 }
 
 /// The uncompressed point of a key.
-pub fn point(key: &SigningKey) -> Vec<u8> {
+pub(crate) fn point(key: &SigningKey) -> Vec<u8> {
     key.verifying_key().to_sec1_point(false).as_bytes().to_vec()
 }
 
 /// A P-384 key from a small number.
-pub fn p384_key(number: u8) -> SigningKey {
+pub(crate) fn p384_key(number: u8) -> SigningKey {
     let mut scalar = [0; 48];
     scalar[47] = number;
     SigningKey::from_slice(&scalar).expect("small numbers are keys")
 }
 
 /// Signs a report in place.
-pub fn sign_report(report: &mut [u8], key: &SigningKey) {
+pub(crate) fn sign_report(report: &mut [u8], key: &SigningKey) {
     let signature: Signature = key.sign(&report[..0x2a0]);
     let (r, s) = signature.split_bytes();
     report[0x2a0..].fill(0);

@@ -3,11 +3,6 @@
     dead_code,
     reason = "each test is a crate of its own and uses a part of this"
 )]
-#![expect(
-    unreachable_pub,
-    reason = "items of a module that several crates include"
-)]
-
-pub mod issuer;
-pub mod rng;
-pub mod vectors;
+pub(crate) mod issuer;
+pub(crate) mod rng;
+pub(crate) mod vectors;

@@ -4,10 +4,10 @@ use core::convert::Infallible;
 use rand_core::{TryCryptoRng, TryRng};
 
 #[derive(Clone, Debug)]
-pub struct TestRng(pub u64);
+pub(crate) struct TestRng(pub u64);
 
 impl TestRng {
-    pub fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -16,12 +16,12 @@ impl TestRng {
     }
 
     /// A number below `bound`.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.number() % bound as u64) as usize
     }
 
     /// Alters bytes in one of the ways that files go wrong: a bit, a byte, a cut, a repetition.
-    pub fn alter(&mut self, bytes: &mut Vec<u8>) {
+    pub(crate) fn alter(&mut self, bytes: &mut Vec<u8>) {
         if bytes.is_empty() {
             return bytes.push(self.number() as u8);
         }

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 /// A report, and every certificate that was published with it.
 #[derive(Debug)]
-pub struct Vector {
+pub(crate) struct Vector {
     /// As the file, without `.bin`: version, product, kind of key, digest.
-    pub name: String,
-    pub report: Vec<u8>,
+    pub(crate) name: String,
+    pub(crate) report: Vec<u8>,
     /// VCEK or VLEK; more than one where AMD issued it anew, none where it is not known.
-    pub leaves: Vec<Vec<u8>>,
+    pub(crate) leaves: Vec<Vec<u8>>,
 }
 
 impl Vector {
     /// `milan`, `genoa`, `turin`, or `unknown`.
-    pub fn product(&self) -> &str {
+    pub(crate) fn product(&self) -> &str {
         self.name
             .split('-')
             .nth(1)
@@ -23,7 +23,7 @@ impl Vector {
     }
 
     /// The intermediate certificate and the root that belong to it.
-    pub fn chain(&self) -> [Vec<u8>; 2] {
+    pub(crate) fn chain(&self) -> [Vec<u8>; 2] {
         let intermediate = if self.name.contains("vlek") {
             "asvk"
         } else {
@@ -34,7 +34,7 @@ impl Vector {
 }
 
 /// Every report, sorted by name.
-pub fn reports() -> Vec<Vector> {
+pub(crate) fn reports() -> Vec<Vector> {
     let mut vectors: Vec<Vector> = names("reports")
         .into_iter()
         .filter_map(|file| Some(file.strip_suffix(".bin")?.to_owned()))
@@ -52,7 +52,7 @@ pub fn reports() -> Vec<Vector> {
 }
 
 /// Every certificate: chains, those beside reports, those alone.
-pub fn certificates() -> Vec<(String, Vec<u8>)> {
+pub(crate) fn certificates() -> Vec<(String, Vec<u8>)> {
     ["chains", "certs", "reports"]
         .into_iter()
         .flat_map(|folder| {
@@ -66,7 +66,7 @@ pub fn certificates() -> Vec<(String, Vec<u8>)> {
 }
 
 /// One of the vectors.
-pub fn read(file: &str) -> Vec<u8> {
+pub(crate) fn read(file: &str) -> Vec<u8> {
     let path = path(file);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
