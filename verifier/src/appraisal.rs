@@ -249,6 +249,17 @@ impl fmt::Display for Appraisal {
         for item in NEVER_CHECKED {
             writeln!(f, "  - {item}")?;
         }
-        writeln!(f, "{}", self.verdict())
+        let count = |status| {
+            let with_status = |check: &&Check| check.outcome.status() == status;
+            self.checks.iter().filter(with_status).count()
+        };
+        writeln!(
+            f,
+            "{} ({} passed, {} failed, {} not checked)",
+            self.verdict(),
+            count("PASS"),
+            count("FAIL"),
+            count("NOT CHECKED")
+        )
     }
 }

@@ -443,7 +443,7 @@ fn public_key(element: Element<'_>, kind: Kind) -> Result<PublicKey, Certificate
 }
 
 /// The elements of an extension: identifier, whether it is critical, content.
-fn extension<'a>(
+pub(crate) fn extension<'a>(
     elements: &mut Elements<'a>,
 ) -> Result<(ObjectIdentifier, bool, &'a [u8]), NotDer> {
     let mut fields = elements.next()?.enter(Tag::Sequence)?;

@@ -1,7 +1,7 @@
 //! Certificate revocation lists (RFC 5280, section 5). AMD's are signed by the ARK and say which ASK or ASVK is revoked.
 
-use crate::asn1::{NotDer, explicit, single};
-use crate::certificate::Certificate;
+use crate::asn1::{Elements, NotDer, explicit, single};
+use crate::certificate::{self, Certificate};
 use crate::signature;
 use alloc::vec::Vec;
 use core::fmt;
@@ -24,6 +24,8 @@ pub enum CrlError {
     Der,
     /// It is not signed with RSASSA-PSS, SHA-384 and a salt of 48 bytes.
     SignatureAlgorithm,
+    /// It has a critical extension, and so may not be the whole list.
+    CriticalExtension,
 }
 
 impl fmt::Display for CrlError {
@@ -34,6 +36,7 @@ impl fmt::Display for CrlError {
             Self::SignatureAlgorithm => {
                 write!(f, "not signed with RSASSA-PSS, SHA-384, salt of 48 bytes")
             }
+            Self::CriticalExtension => write!(f, "it has an unknown critical extension"),
         }
     }
 }
@@ -56,6 +59,17 @@ pub struct Crl {
     this_update_s: u64,
     next_update_s: Option<u64>,
     revoked: Vec<Vec<u8>>,
+}
+
+/// Number and key identifier are not critical; a delta list or one with a narrower scope says so critically.
+fn check_extensions(mut elements: Elements<'_>) -> Result<(), CrlError> {
+    while !elements.is_empty() {
+        let (_, critical, _) = certificate::extension(&mut elements)?;
+        if critical {
+            return Err(CrlError::CriticalExtension);
+        }
+    }
+    Ok(())
 }
 
 impl Crl {
@@ -95,7 +109,9 @@ impl Crl {
                 revoked.push(entry.next()?.unsigned()?.to_vec());
             }
         }
-        fields.next_if(explicit(0))?;
+        if let Some(extensions) = fields.next_if(explicit(0))? {
+            check_extensions(single(extensions.value)?.enter(Tag::Sequence)?)?;
+        }
         fields.finish()?;
         let start = der.len() - (signed.whole.len() + algorithm.whole.len() + bits.whole.len());
         Ok(Self {

@@ -74,18 +74,21 @@ impl Policy {
         }
     }
 
-    /// The floor for a processor: that of its model if there is one, else that of the product.
+    /// The floor for a processor: that of its model if there is one, else that of the product. A report that does not
+    /// name its processor must be above every floor of the product.
     pub fn floor(&self, product: Product, cpuid: Option<Cpuid>) -> Option<Tcb> {
-        let model = cpuid.map(|cpuid| (cpuid.model, cpuid.stepping));
-        let find = |model| {
+        let floors = || {
             self.tcb_floors
                 .iter()
-                .find(|floor| floor.product == product && floor.model == model)
-                .map(|floor| floor.tcb)
+                .filter(move |floor| floor.product == product)
         };
-        model
-            .and_then(|model| find(Some(model)))
+        let Some(cpuid) = cpuid else {
+            return floors().map(|floor| floor.tcb).reduce(Tcb::highest);
+        };
+        let find = |model| floors().find(|floor| floor.model == model);
+        find(Some((cpuid.model, cpuid.stepping)))
             .or_else(|| find(None))
+            .map(|floor| floor.tcb)
     }
 }
 
@@ -281,6 +284,7 @@ mod tests {
         assert_eq!(microcode(cpuid(0x11, 1)), 0x56);
         assert_eq!(microcode(cpuid(0x11, 2)), 0x51);
         assert_eq!(microcode(cpuid(0xa0, 2)), 0);
-        assert_eq!(microcode(None), 0);
+        // Version 2 does not name the processor.
+        assert_eq!(microcode(None), 0x56);
     }
 }

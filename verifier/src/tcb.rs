@@ -107,6 +107,17 @@ impl Tcb {
         }
     }
 
+    /// Level by level the higher of the two.
+    pub fn highest(self, other: Self) -> Self {
+        Self {
+            fmc: self.fmc.max(other.fmc),
+            boot_loader: self.boot_loader.max(other.boot_loader),
+            tee: self.tee.max(other.tee),
+            snp: self.snp.max(other.snp),
+            microcode: self.microcode.max(other.microcode),
+        }
+    }
+
     /// The first level that is below that of `floor`.
     pub fn below(&self, floor: &Self) -> Option<Component> {
         Component::ALL

@@ -59,7 +59,13 @@ fn lists_and_carriers() {
     let key = issuer::rsa_key(include_bytes!("keys/test-only-ark.pkcs1.der"));
     let name = issuer::name("Somebody", "ARK-Genoa");
     let serials: Vec<_> = (1..20).map(|number| issuer::integer(&[number])).collect();
-    let list = issuer::crl(&name, ["260101000000Z", "270101000000Z"], &serials, &key);
+    let list = issuer::crl(
+        &name,
+        ["260101000000Z", "270101000000Z"],
+        &serials,
+        &[],
+        &key,
+    );
     let [vcek, ask] = ["certs/genoa-vcek-71cdcd49.der", "chains/genoa-ask.der"].map(vectors::read);
     let pem: String = [&vcek, &ask]
         .map(|der| {

@@ -200,16 +200,6 @@ impl Template {
 
     /// Signs it.
     pub(crate) fn sign(&self, key: &RsaPrivateKey) -> Vec<u8> {
-        let extensions: Vec<u8> = self
-            .extensions
-            .iter()
-            .flat_map(|extension| {
-                let critical = tlv(1, &[0xff]);
-                let critical: &[u8] = if extension.critical { &critical } else { &[] };
-                let value = tlv(4, &extension.value);
-                sequence(&[&oid(&extension.oid), critical, &value])
-            })
-            .collect();
         let signed = sequence(&[
             &self.version,
             &self.serial,
@@ -218,7 +208,7 @@ impl Template {
             &sequence(&[&self.validity[0], &self.validity[1]]),
             &self.subject,
             &self.public_key,
-            &tlv(0xa3, &tlv(0x30, &extensions)),
+            &tlv(0xa3, &encode_extensions(&self.extensions)),
         ]);
         seal(&signed, &self.algorithms[1], key)
     }
@@ -229,6 +219,7 @@ pub(crate) fn crl(
     issuer: &[u8],
     times: [&str; 2],
     serials: &[Vec<u8>],
+    extensions: &[Extension],
     key: &RsaPrivateKey,
 ) -> Vec<u8> {
     let entries: Vec<u8> = serials
@@ -244,8 +235,22 @@ pub(crate) fn crl(
         &time(times[0]),
         &time(times[1]),
         list,
+        &tlv(0xa0, &encode_extensions(extensions)),
     ]);
     seal(&signed, PSS_SHA384, key)
+}
+
+fn encode_extensions(extensions: &[Extension]) -> Vec<u8> {
+    let encoded: Vec<u8> = extensions
+        .iter()
+        .flat_map(|extension| {
+            let critical = tlv(1, &[0xff]);
+            let critical: &[u8] = if extension.critical { &critical } else { &[] };
+            let value = tlv(4, &extension.value);
+            sequence(&[&oid(&extension.oid), critical, &value])
+        })
+        .collect();
+    tlv(0x30, &encoded)
 }
 
 fn seal(signed: &[u8], algorithm: &[u8], key: &RsaPrivateKey) -> Vec<u8> {

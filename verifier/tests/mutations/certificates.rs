@@ -558,7 +558,15 @@ fn crl(serials: &[Vec<u8>], times: [&str; 2], key: &rsa::RsaPrivateKey) -> Vec<u
         cloister_verifier::certificate::EMULATED_ORGANIZATION,
         "ARK-Genoa",
     );
-    issuer::crl(&name, times, serials, key)
+    issuer::crl(&name, times, serials, &[crl_number(false)], key)
+}
+
+fn crl_number(critical: bool) -> Extension {
+    Extension {
+        oid: "2.5.29.20".into(),
+        critical,
+        value: integer(&[1]),
+    }
 }
 
 const CURRENT: [&str; 2] = ["260501000000Z", "270501000000Z"];
@@ -599,6 +607,15 @@ fn revocation() -> Vec<Mutation> {
             "list of the future",
             |s| s.crls = vec![crl(&[], ["260701000000Z", "270501000000Z"], &ARK_KEY)],
             &[Reason::CrlNotCurrent],
+        ),
+        signed(
+            "list with a critical extension",
+            |s| {
+                let name = issuer::name(s.organization, "ARK-Genoa");
+                let list = issuer::crl(&name, CURRENT, &[], &[crl_number(true)], &ARK_KEY);
+                s.crls = vec![list];
+            },
+            &[Reason::Crl(CrlError::CriticalExtension)],
         ),
         signed(
             "list that cannot be read",
