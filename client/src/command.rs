@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::messages::{self, Format, MessagesError};
+use crate::verify::{self, Verify, VerifyError};
 use crate::{Client, ClientError, Policy};
 
 /// Exit status: it failed, and a message said what and where.
@@ -18,7 +19,7 @@ const FAILED: u8 = 1;
 /// Exit status: the server's evidence is not acceptable, and nothing was sent.
 const REFUSED: u8 = 3;
 
-/// Ask a Cloister server.
+/// Ask a Cloister server, and check what it is.
 #[derive(Debug, Parser)]
 #[command(
     name = "cloister",
@@ -36,6 +37,9 @@ enum Command {
     /// Ask for a summary of a chat thread, a mail or an article.
     #[command(after_help = ASK_HELP)]
     Ask(Ask),
+    /// Appraise an attestation report, check by check.
+    #[command(after_help = verify::HELP)]
+    Verify(Verify),
 }
 
 const ASK_HELP: &str = "\
@@ -91,6 +95,8 @@ enum CommandError {
     Empty(PathBuf),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
     #[error("cannot write the result: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -106,12 +112,19 @@ impl CommandError {
 
 /// Runs the command with this process's arguments.
 pub fn main() -> ExitCode {
-    let Command::Ask(ask) = Cli::parse().command;
-    match run(&ask) {
-        Ok(()) => ExitCode::SUCCESS,
+    let (json, outcome) = match Cli::parse().command {
+        Command::Ask(arguments) => (arguments.json, ask(&arguments).map(|()| true)),
+        Command::Verify(arguments) => (
+            arguments.json,
+            verify::run(&arguments).map_err(CommandError::from),
+        ),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(REFUSED),
         Err(error) => {
             eprintln!("cloister: {error}");
-            if ask.json {
+            if json {
                 println!(
                     "{}",
                     json!({ "error": error.to_string(), "exit_status": error.status() })
@@ -122,7 +135,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(ask: &Ask) -> Result<(), CommandError> {
+fn ask(ask: &Ask) -> Result<(), CommandError> {
     let request = read_request(ask)?;
     let policy = Policy {
         accept_unattested: ask.insecure_no_attestation,

@@ -19,6 +19,7 @@ pub mod command;
 pub mod messages;
 mod policy;
 mod transport;
+mod verify;
 
 pub use client::{Client, ClientError};
 pub use policy::{Attestation, Policy, Refusal};
