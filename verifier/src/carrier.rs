@@ -153,7 +153,7 @@ impl Carried {
         Ok(())
     }
 
-    /// Adds what a certificate table holds. An empty table (one entry of zeros) adds nothing.
+    /// Adds what a certificate table holds, in DER or in PEM. An empty table (one entry of zeros) adds nothing.
     ///
     /// # Errors
     /// [`CarrierError`].
@@ -174,6 +174,7 @@ impl Carried {
             }
             let content = bytes.get(range).ok_or(CarrierError::Table)?;
             match entry.first_chunk::<16>() {
+                _ if content.starts_with(PEM_BEGIN) => self.add_pem(content)?,
                 Some(&CRL_GUID) => self.add_crl(content)?,
                 Some(guid) if CERTIFICATE_GUIDS.contains(guid) => self.add_certificate(content)?,
                 _ => {}

@@ -28,8 +28,8 @@ pub const VERSIONS: Range<u32> = 2..6;
 /// A field of the report: its name and where it stands.
 pub type Field = (&'static str, Range<usize>);
 
-/// Every byte of the report, field by field. `reserved` bytes are zero in every version, the names in `may be zero`
-/// only in versions that do not have the field.
+/// Every byte of the report, field by field. `reserved` bytes are zero in every version; those of the processor and of
+/// the mitigation vectors are in versions that do not have the field.
 pub const FIELDS: [Field; 33] = [
     ("version", 0x000..0x004),
     ("guest SVN", 0x004..0x008),

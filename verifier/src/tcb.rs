@@ -129,11 +129,11 @@ impl Tcb {
 impl fmt::Display for Tcb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.fmc != 0 {
-            write!(f, "FMC {}, ", self.fmc)?;
+            write!(f, "FMC {:#04x}, ", self.fmc)?;
         }
         write!(
             f,
-            "boot loader {}, TEE {}, SNP {}, microcode {:#04x}",
+            "boot loader {:#04x}, TEE {:#04x}, SNP {:#04x}, microcode {:#04x}",
             self.boot_loader, self.tee, self.snp, self.microcode
         )
     }

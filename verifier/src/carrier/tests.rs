@@ -90,6 +90,12 @@ fn a_table_of_the_hypervisor() {
     let carried = add(&table(&entries)).unwrap();
     assert_eq!(carried.certificates, [1, 2, 5, 6].map(content));
     assert_eq!(carried.crls, [content(4)]);
+    let pem = pem_rfc7468::encode_string("CERTIFICATE", pem_rfc7468::LineEnding::LF, &content(7));
+    let mut with_pem = Carried::default();
+    with_pem
+        .add_table(&table(&[(vcek, pem.unwrap().into_bytes())]))
+        .unwrap();
+    assert_eq!(with_pem.certificates, [content(7)]);
     // What KVM hands out when there is none.
     assert_eq!(add(&[0; ENTRY_BYTES]), Ok(Carried::default()));
     assert_eq!(add(&[0; 4096]), Ok(Carried::default()));

@@ -163,26 +163,18 @@ impl AmdExtensions {
 
     fn set(&mut self, extension: AmdExtension, value: &[u8]) -> Result<(), CertificateError> {
         let malformed = CertificateError::AmdExtension { extension };
-        let twice = match extension {
-            AmdExtension::ProductName => self
-                .product_name
-                .replace(name(value).ok_or(malformed)?)
-                .is_some(),
-            AmdExtension::CspId => self.csp_id.replace(name(value).ok_or(malformed)?).is_some(),
+        match extension {
+            AmdExtension::ProductName => self.product_name = Some(name(value).ok_or(malformed)?),
+            AmdExtension::CspId => self.csp_id = Some(name(value).ok_or(malformed)?),
             // Raw bytes: the one extension whose content is not DER.
             AmdExtension::HwId if value.len() > MAX_HWID_BYTES => return Err(malformed),
-            AmdExtension::HwId => self.hwid.replace(value.to_vec()).is_some(),
+            AmdExtension::HwId => self.hwid = Some(value.to_vec()),
             integer => {
                 let number = single(value).and_then(|element| element.decode::<u8>());
-                let number = number.map_err(|_| malformed)?;
-                self.integers[integer as usize].replace(number).is_some()
+                self.integers[integer as usize] = Some(number.map_err(|_| malformed)?);
             }
-        };
-        if twice {
-            Err(CertificateError::ExtensionTwice)
-        } else {
-            Ok(())
         }
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) const PSS_SHA384: &[u8] = &[
     0x02, 0x01, 0x30,
 ];
 
-const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
+pub(crate) const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
 const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 const SECP384R1: &str = "1.3.132.0.34";
 const AMD: &str = "1.3.6.1.4.1.3704.1";
@@ -260,8 +260,13 @@ fn seal(signed: &[u8], algorithm: &[u8], key: &RsaPrivateKey) -> Vec<u8> {
 }
 
 fn rsa_public_key(key: &RsaPrivateKey) -> Vec<u8> {
-    let numbers = [key.n_bytes(), key.e_bytes()].map(|bytes| integer(&bytes));
-    let algorithm = sequence(&[&oid(RSA_ENCRYPTION), &[5, 0]]);
+    rsa_numbers(RSA_ENCRYPTION, &key.n_bytes(), &key.e_bytes())
+}
+
+/// SubjectPublicKeyInfo of any modulus and exponent, big-endian.
+pub(crate) fn rsa_numbers(algorithm: &str, modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
+    let numbers = [modulus, exponent].map(integer);
+    let algorithm = sequence(&[&oid(algorithm), &[5, 0]]);
     sequence(&[&algorithm, &bits(&sequence(&[&numbers[0], &numbers[1]]))])
 }
 

@@ -6,6 +6,7 @@ mod common;
 
 mod binding;
 mod certificates;
+mod chains;
 mod report;
 mod setup;
 
@@ -14,10 +15,15 @@ use cloister_verifier::policy::Roots;
 use setup::{GENOA, Mutation, Setup, is_left_out};
 
 fn all() -> Vec<Mutation> {
-    [report::all(), certificates::all(), binding::all()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        report::all(),
+        certificates::all(),
+        chains::all(),
+        binding::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[test]
