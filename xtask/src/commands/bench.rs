@@ -43,14 +43,24 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
 fn in_release(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
     eprintln!("Building the release profile, which is what is measured");
     let mut command = cargo();
-    command
-        .current_dir(workspace.root())
-        // The engine runs on one CPU, and so does its peer.
-        .env("RAYON_NUM_THREADS", "1")
-        .args(["run", "--release", "--locked", "--package", "xtask"])
-        .args(arguments.peer.map(|_| "--features=peers"))
-        .arg("--")
-        .args(std::env::args_os().skip(1));
+    command.current_dir(workspace.root()).args([
+        "run",
+        "--release",
+        "--locked",
+        "--package",
+        "xtask",
+    ]);
+    if arguments.peer.is_some() {
+        command
+            .arg("--features=peers")
+            // The engine runs on one CPU, and so does its peer.
+            .env("RAYON_NUM_THREADS", "1")
+            // Candle has its fast loops only where the compiler may use what this CPU has.
+            .env("RUSTFLAGS", "-C target-cpu=native")
+            .arg("--target-dir")
+            .arg(workspace.cloister().join("bench-build"));
+    }
+    command.arg("--").args(std::env::args_os().skip(1));
     // Standard error is inherited: it shows the build and the progress.
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.map_err(|source| CommandError::Io {

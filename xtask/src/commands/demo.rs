@@ -69,7 +69,7 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
             accept_unattested: true,
         },
     )?;
-    let response = client.summarize(&example::request(Style::Bullets, Some(MAX_TOKENS)))?;
+    let response = client.summarize(&example::request(Style::Paragraph, Some(MAX_TOKENS)))?;
     let answer_took = answer_started.elapsed();
     phase.done("opened the sealed answer");
     let (times, attestation) = (guest.times(), *client.attestation());
