@@ -6,7 +6,12 @@ use core::mem::{offset_of, size_of};
 /// First field of every hand-over: "CLOISTER" in ASCII, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"CLOISTER");
 /// Version of the structure; boot and kernel of one image always agree.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// A machine without memory encryption: [`Handover::platform`].
+pub const PLAIN: u32 = 0;
+/// An SEV-SNP guest: [`Handover::platform`].
+pub const SEV_SNP: u32 = 1;
 
 /// The state in which boot leaves the machine. Physical and virtual addresses are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +21,8 @@ pub struct Handover {
     pub magic: u64,
     /// [`VERSION`].
     pub version: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// [`PLAIN`] or [`SEV_SNP`].
+    pub platform: u32,
     /// Bits to set in every page-table entry of private memory; 0 on a machine without memory
     /// encryption.
     pub encryption_mask: u64,
@@ -31,6 +36,8 @@ pub struct Handover {
     pub manifest: PhysRange,
     /// RAM that boot's stack, page tables and this structure use.
     pub boot_ram: PhysRange,
+    /// Pages in `boot_ram` that the host reads and writes too; empty on a plain machine.
+    pub host_pages: PhysRange,
     /// Pages of RAM that are accepted as private: `boot_ram` and `kernel` hold all of them.
     pub validated_pages: u64,
     /// Timestamp counter at the reset vector, in ticks.
@@ -38,11 +45,11 @@ pub struct Handover {
 }
 
 const _: () = {
-    assert!(size_of::<Handover>() == 112);
+    assert!(size_of::<Handover>() == 128);
     assert!(offset_of!(Handover, encryption_mask) == 16);
     assert!(offset_of!(Handover, kernel) == 32);
     assert!(offset_of!(Handover, boot_ram) == 80);
-    assert!(offset_of!(Handover, reset_ticks) == 104);
+    assert!(offset_of!(Handover, reset_ticks) == 120);
 };
 
 /// Why a hand-over is refused.
@@ -53,6 +60,8 @@ pub enum HandoverError {
     Magic,
     /// Made by another version of boot.
     Version(u32),
+    /// No platform, or one that does not go with the encryption mask and the pages of the host.
+    Platform(u32),
     /// The named range is empty, turned around, or not where the others allow it.
     Range(&'static str),
 }
@@ -63,8 +72,14 @@ impl Handover {
         if self.magic != MAGIC {
             return Err(HandoverError::Magic);
         }
-        if self.version != VERSION || self.reserved != 0 {
+        if self.version != VERSION {
             return Err(HandoverError::Version(self.version));
+        }
+        let encrypted = self.encryption_mask != 0;
+        let shares = !self.host_pages.is_empty();
+        match (self.platform, encrypted, shares) {
+            (PLAIN, false, false) | (SEV_SNP, true, true) => {}
+            (platform, ..) => return Err(HandoverError::Platform(platform)),
         }
         for (name, range) in [
             ("kernel", self.kernel),
@@ -78,6 +93,9 @@ impl Handover {
         }
         if !self.rom.contains(self.manifest) {
             return Err(HandoverError::Range("manifest"));
+        }
+        if !self.host_pages.is_empty() && !self.boot_ram.contains(self.host_pages) {
+            return Err(HandoverError::Range("host pages"));
         }
         if self.kernel.overlaps(self.boot_ram) || self.kernel.overlaps(self.rom) {
             return Err(HandoverError::Range("kernel"));
@@ -98,13 +116,14 @@ mod tests {
         Handover {
             magic: MAGIC,
             version: VERSION,
-            reserved: 0,
+            platform: PLAIN,
             encryption_mask: 0,
             page_table_root: PhysAddr::new(0x21_0000),
             kernel: range(0x40_0000, 0x60_0000),
             rom: range(0xfff0_0000, 0x1_0000_0000),
             manifest: range(0xfff8_0000, 0xfff8_0100),
             boot_ram: range(0x20_0000, 0x28_0000),
+            host_pages: PhysRange::default(),
             validated_pages: 0x280,
             reset_ticks: 1,
         }
@@ -113,6 +132,49 @@ mod tests {
     #[test]
     fn a_sound_one_passes() {
         assert_eq!(sound().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_platform_goes_with_mask_and_pages() {
+        let host_pages = range(0x21_6000, 0x21_9000);
+        let snp = Handover {
+            platform: SEV_SNP,
+            encryption_mask: 1 << 51,
+            host_pages,
+            ..sound()
+        };
+        assert_eq!(snp.check(), Ok(()));
+        for wrong in [
+            Handover {
+                platform: PLAIN,
+                ..snp
+            },
+            Handover {
+                encryption_mask: 0,
+                ..snp
+            },
+            Handover {
+                host_pages: PhysRange::default(),
+                ..snp
+            },
+            Handover {
+                platform: SEV_SNP,
+                ..sound()
+            },
+            Handover {
+                host_pages,
+                ..sound()
+            },
+            Handover { platform: 2, ..snp },
+        ] {
+            let platform = HandoverError::Platform(wrong.platform);
+            assert_eq!(wrong.check(), Err(platform), "{wrong:?}");
+        }
+        let outside = Handover {
+            host_pages: range(0x1000, 0x4000),
+            ..snp
+        };
+        assert_eq!(outside.check(), Err(HandoverError::Range("host pages")));
     }
 
     #[test]

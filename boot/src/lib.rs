@@ -14,10 +14,13 @@ pub mod layout;
 pub mod manifest;
 pub mod paging;
 pub mod rom;
+pub mod sev;
 pub mod stop;
 pub mod symbols;
 
 #[cfg(feature = "guest")]
-pub mod machine;
+mod machine;
+#[cfg(feature = "guest")]
+mod snp;
 #[cfg(feature = "guest")]
 pub mod start;

@@ -10,26 +10,40 @@ use crate::layout;
 use crate::machine::{self, Machine, Serial};
 use crate::paging::{Access, PageTables, PagingError, TableArena, Visibility};
 use crate::rom::{self, Table};
+use crate::sev;
 use crate::stop::Reason;
 use core::arch::{asm, global_asm};
 use core::fmt::Write;
 use core::panic::PanicInfo;
 use core::{ptr, slice};
+use sev_snp_guest::termination::{General, REASON_SET, Reason as Cause};
 
 global_asm!(
     include_str!("start/reset.s"),
     stack_top = const layout::BOOT_STACK.end().as_u64(),
     tables = const layout::FIRST_TABLES.start().as_u64(),
     reset_ticks = const layout::RESET_TICKS.as_u64(),
+    console = const layout::CONSOLE.as_u64(),
+    probe = const layout::MASK_PROBE.as_u64(),
+    sev_refused = const sev::REFUSED_LOW,
+    unsupported_termination = const termination(0, General::FeatureUnsupported as u8),
+    c_bit_termination = const termination(REASON_SET, Cause::CBit.code()),
+    own_termination = const termination(REASON_SET, 0),
     large_pages_end = const layout::KERNEL_WINDOW.end().as_u64() >> 21,
     options(att_syntax)
 );
 
-/// First Rust code after reset: long mode, SSE and AVX usable, interrupts off, 2 MiB..32 MiB of RAM
+/// A request of the GHCB's MSR protocol to end the guest.
+const fn termination(reason_set: u8, code: u8) -> u32 {
+    0x100 | (reason_set as u32) << 12 | (code as u32) << 16
+}
+
+/// First Rust code after reset: long mode, SSE usable, interrupts off, 2 MiB..32 MiB of RAM
 /// and the ROM mapped, running in the ROM on boot's stack.
 #[unsafe(no_mangle)]
 extern "C" fn boot_start(encryption_mask: u64, reset_ticks: u64) -> ! {
     let machine = Machine::with_mask(encryption_mask);
+    machine.enable_vectors();
     let (table, rom) = read_rom();
     let kernel = &rom[table.kernel.clone()];
     let program = Program::parse(kernel, layout::KERNEL_WINDOW).unwrap_or_else(|error| {
@@ -53,13 +67,14 @@ extern "C" fn boot_start(encryption_mask: u64, reset_ticks: u64) -> ! {
     let handover = Handover {
         magic: handover::MAGIC,
         version: handover::VERSION,
-        reserved: 0,
+        platform: machine.platform,
         encryption_mask,
         page_table_root,
         kernel: program.span(),
         rom: rom_range,
         manifest: part(&table, table.manifest.clone()),
         boot_ram: layout::BOOT_RAM,
+        host_pages: machine.host_pages,
         validated_pages,
         reset_ticks,
     };
@@ -104,7 +119,8 @@ fn part(table: &Table, offsets: core::ops::Range<usize>) -> PhysRange {
 /// Fills a segment's pages and makes sure that there is RAM.
 fn load(machine: Machine, segment: &Segment, bytes: &[u8]) {
     let pages = segment.pages();
-    if !(machine.accept)(pages) || !keeps_what_is_written(pages) {
+    (machine.accept)(pages);
+    if !keeps_what_is_written(pages) {
         machine::stop(
             Reason::TooLittleMemory,
             format_args!("there is no RAM for the kernel at {pages:?}: give the machine more (-m)"),
@@ -146,7 +162,7 @@ fn map(machine: Machine, program: &Program, rom: PhysRange) -> Result<PhysAddr, 
     for segment in program.segments() {
         tables.map_small(segment.pages(), segment.access, Visibility::Private)?;
     }
-    tables.map_small(layout::BOOT_RAM, Access::ReadWrite, Visibility::Private)?;
+    map_boot_ram(&mut tables)?;
     // This program goes on in the ROM's last part until it jumps.
     let own = PhysAddr::new(rom::ROM_END - rom::BOOT_WINDOW_BYTES as u64);
     let others = PhysRange::new(rom.start(), own).ok_or(PagingError::Range(rom))?;
@@ -154,6 +170,24 @@ fn map(machine: Machine, program: &Program, rom: PhysRange) -> Result<PhysAddr, 
     tables.map(others, Access::Read, Visibility::Private)?;
     tables.map_small(own, Access::Execute, Visibility::Private)?;
     Ok(tables.root())
+}
+
+/// Boot's RAM goes on as it is, with the pages in it that the host sees on some machines.
+fn map_boot_ram(tables: &mut PageTables) -> Result<(), PagingError> {
+    let shared = layout::HOST_PAGES;
+    for (start, end, visibility) in [
+        (
+            layout::BOOT_RAM.start(),
+            shared.start(),
+            Visibility::Private,
+        ),
+        (shared.start(), shared.end(), Visibility::Shared),
+        (shared.end(), layout::BOOT_RAM.end(), Visibility::Private),
+    ] {
+        let range = PhysRange::new(start, end).ok_or(PagingError::Range(shared))?;
+        tables.map_small(range, Access::ReadWrite, visibility)?;
+    }
+    Ok(())
 }
 
 fn enter(handover: &Handover, entry: PhysAddr) -> ! {

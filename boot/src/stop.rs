@@ -42,6 +42,8 @@ pub enum Reason {
     OutOfMemory = 0x43,
     /// The page tables could not be built.
     PageTables = 0x44,
+    /// A page did not become what it must be: the host refused, or the reverse map table is not as it must be.
+    PageState = 0x45,
     /// The host offers no model pack although the image names one.
     ModelMissing = 0x50,
     /// The model pack is shorter than the image says.
@@ -58,6 +60,20 @@ pub enum Reason {
     Network = 0x61,
     /// The service cannot go on.
     Service = 0x62,
+    /// SEV is active with a feature that the guest has no support for, or without one that it needs.
+    SevUnsupported = 0x70,
+    /// The host broke the rules of the GHCB.
+    HostProtocol = 0x71,
+    /// Two sources differ about the encryption bit.
+    EncryptionBit = 0x72,
+    /// The launch's CPUID page is malformed or lacks something.
+    CpuidPage = 0x73,
+    /// The launch's secrets page is malformed.
+    SecretsPage = 0x74,
+    /// The guest does not run at VMPL 0.
+    NotVmpl0 = 0x75,
+    /// The security processor gave no report.
+    Attestation = 0x76,
 }
 
 impl Reason {
@@ -87,6 +103,7 @@ impl Reason {
             Self::TooLittleMemory => "too-little-memory",
             Self::OutOfMemory => "out-of-memory",
             Self::PageTables => "page-tables",
+            Self::PageState => "page-state",
             Self::ModelMissing => "model-missing",
             Self::ModelTruncated => "model-truncated",
             Self::ModelOtherImage => "model-other-image",
@@ -95,6 +112,13 @@ impl Reason {
             Self::NoNetwork => "no-network",
             Self::Network => "network",
             Self::Service => "service",
+            Self::SevUnsupported => "sev-unsupported",
+            Self::HostProtocol => "host-protocol",
+            Self::EncryptionBit => "encryption-bit",
+            Self::CpuidPage => "cpuid-page",
+            Self::SecretsPage => "secrets-page",
+            Self::NotVmpl0 => "not-vmpl0",
+            Self::Attestation => "attestation",
         }
     }
 }

@@ -260,10 +260,6 @@ impl Platform for Machine {
         Ok(())
     }
 
-    fn unshare(&self, _: PhysRange) -> Result<(), PageStateError> {
-        Ok(())
-    }
-
     fn hardware_random(&self) -> Option<u64> {
         None
     }

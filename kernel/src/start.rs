@@ -6,7 +6,7 @@ use crate::device::fw_cfg::FwCfg;
 use crate::memory::map::{self, MemoryMap};
 use crate::memory::shared;
 use crate::memory::space::Space;
-use crate::platform::{self, Platform, plain::Plain};
+use crate::platform::{self, Platform};
 use crate::service::{self, Machine};
 use crate::stop::{self, Reason};
 use crate::time::Clock;
@@ -23,15 +23,15 @@ const PROGRESS_STEP_PERCENT: usize = 25;
 
 /// The kernel's first Rust function.
 pub fn kernel_main(handover: &Handover) -> ! {
-    platform::set(&Plain);
+    platform::start(handover);
     let platform = platform::current();
     tables::install();
-    cpu::harden();
     require(
         handover.check(),
         Reason::BadHandover,
         "boot and kernel do not fit together",
     );
+    cpu::harden(platform);
     let clock = start_clock(platform, handover);
     start_entropy(platform);
     let device = require(
@@ -46,8 +46,18 @@ pub fn kernel_main(handover: &Handover) -> ! {
     }
     // SAFETY: this is the only call, boot's tables are in force, and the map's frames are RAM that
     // holds neither the kernel nor what boot still needs.
-    let space = unsafe { Space::new(platform, handover, map.frames, cpu::has_huge_pages()) };
-    let mut space = require(space, Reason::PageTables, "the RAM cannot be mapped");
+    let space = unsafe {
+        Space::new(
+            platform,
+            handover,
+            map.frames,
+            cpu::has_huge_pages(platform),
+        )
+    };
+    let mut space = space.unwrap_or_else(|error| {
+        let what = "the RAM cannot be mapped or taken over";
+        stop::stop(error.reason(), format_args!("{what}: {error:?}"))
+    });
     #[cfg(feature = "selftest")]
     crate::selftest::run(device);
     if !space.grow_heap(FIRST_HEAP_BYTES) {

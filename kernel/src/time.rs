@@ -8,11 +8,11 @@ use crate::platform::Platform;
 
 /// PIT input frequency in Hz.
 const PIT_HZ: u64 = 1_193_182;
-/// PIT ticks that one calibration run waits for (2 ms).
-const RUN_PIT_TICKS: u16 = 2_386;
-/// Most calibration runs, about a second: a processor that is taken away in the middle of one spoils
-/// it, and on a busy host that happens often.
-const RUNS_MAX: usize = 500;
+/// Calibration runs: how many, and how many PIT ticks each waits for. A processor that is taken away in
+/// the middle of one spoils it, and on a busy host that happens often. Runs of 2 ms are enough where a
+/// look at the timer takes no time; runs of 50 ms follow for guests whose every look leaves the guest.
+/// All of them together last about a second.
+const RUNS: [(usize, u16); 2] = [(40, 2_386), (20, 59_659)];
 /// A run whose length is known to one part in so many ends the search.
 const EXACT: u64 = 128;
 /// The best run must be known to one part in so many.
@@ -56,12 +56,16 @@ impl Clock {
     /// Measures the timestamp counter; time counts from `start_ticks`.
     pub fn calibrate(platform: &dyn Platform, start_ticks: u64) -> Result<Self, ClockError> {
         let mut best = Run {
+            pit_ticks: 1,
             at_least: 0,
             at_most: u64::MAX,
         };
-        for _ in 0..RUNS_MAX {
-            let run = measure(platform)?;
-            if run.doubt() < best.doubt() {
+        let lengths = RUNS
+            .iter()
+            .flat_map(|&(runs, pit_ticks)| core::iter::repeat_n(pit_ticks, runs));
+        for pit_ticks in lengths {
+            let run = measure(platform, pit_ticks)?;
+            if run.is_better_than(best) {
                 best = run;
             }
             if best.doubt() <= best.at_most / EXACT {
@@ -98,9 +102,10 @@ impl Clock {
     }
 }
 
-/// Timestamp ticks that pass in [`RUN_PIT_TICKS`]: the truth lies between the two.
+/// Timestamp ticks that pass in so many PIT ticks: the truth lies between the two.
 #[derive(Clone, Copy, Debug)]
 struct Run {
+    pit_ticks: u16,
     at_least: u64,
     at_most: u64,
 }
@@ -110,13 +115,19 @@ impl Run {
         self.at_most.saturating_sub(self.at_least)
     }
 
+    /// Whether the doubt is a smaller part of the length.
+    fn is_better_than(self, other: Self) -> bool {
+        let weighed = |run: Self, of: Self| u128::from(run.doubt()) * u128::from(of.pit_ticks);
+        weighed(self, other) < weighed(other, self)
+    }
+
     /// Frequency, if the run is exact enough and the figure is plausible.
     fn frequency_khz(self) -> Result<u64, ClockError> {
         if self.doubt() > self.at_most / EXACT_ENOUGH {
             return Err(ClockError::Unsteady(self.at_least, self.at_most));
         }
         let ticks = self.at_least + self.doubt() / 2;
-        let khz = ticks.saturating_mul(PIT_HZ) / u64::from(RUN_PIT_TICKS) / 1000;
+        let khz = ticks.saturating_mul(PIT_HZ) / u64::from(self.pit_ticks) / 1000;
         if (KHZ_MIN..=KHZ_MAX).contains(&khz) {
             Ok(khz)
         } else {
@@ -127,11 +138,11 @@ impl Run {
 
 /// One run. Any amount of time can pass between two instructions, so the counter is read on both
 /// sides of whatever starts the timer and of each look at it.
-fn measure(platform: &dyn Platform) -> Result<Run, ClockError> {
+fn measure(platform: &dyn Platform, pit_ticks: u16) -> Result<Run, ClockError> {
     let port_b = platform.in_u8(PORT_B) & !(PORT_B_SPEAKER | PORT_B_GATE);
     platform.out_u8(PORT_B, port_b);
     platform.out_u8(PIT_COMMAND, COUNT_DOWN_ONCE);
-    let [low, high] = RUN_PIT_TICKS.to_le_bytes();
+    let [low, high] = pit_ticks.to_le_bytes();
     platform.out_u8(PIT_CHANNEL_2, low);
     // QEMU counts from the second byte on, hardware from the gate on.
     let before_start = cpu::ticks();
@@ -144,6 +155,7 @@ fn measure(platform: &dyn Platform) -> Result<Run, ClockError> {
         let ended = platform.in_u8(PORT_B) & PORT_B_OUTPUT != 0;
         if ended {
             return Ok(Run {
+                pit_ticks,
                 at_least: running_at.saturating_sub(after_start),
                 at_most: cpu::ticks().saturating_sub(before_start),
             });
@@ -159,9 +171,12 @@ fn measure(platform: &dyn Platform) -> Result<Run, ClockError> {
 mod tests {
     use super::*;
 
+    const PIT_TICKS: u16 = 2_386;
+
     fn run(khz: u64) -> Run {
-        let ticks = khz * 1000 * u64::from(RUN_PIT_TICKS) / PIT_HZ;
+        let ticks = khz * 1000 * u64::from(PIT_TICKS) / PIT_HZ;
         Run {
+            pit_ticks: PIT_TICKS,
             at_least: ticks,
             at_most: ticks + 2,
         }
@@ -181,6 +196,7 @@ mod tests {
             );
         }
         let widest = Run {
+            pit_ticks: PIT_TICKS,
             at_least: u64::MAX - 1,
             at_most: u64::MAX,
         };
@@ -194,6 +210,7 @@ mod tests {
     fn a_run_that_was_interrupted_is_not_believed() {
         let Run { at_least, .. } = run(2_500_000);
         let interrupted = Run {
+            pit_ticks: PIT_TICKS,
             at_least,
             at_most: at_least * 2,
         };
@@ -201,12 +218,33 @@ mod tests {
         assert_eq!(outcome, Err(ClockError::Unsteady(at_least, at_least * 2)));
         assert!(
             Run {
+                pit_ticks: PIT_TICKS,
                 at_least: 9,
                 at_most: 3
             }
             .frequency_khz()
             .is_err()
         );
+    }
+
+    #[test]
+    fn a_longer_run_may_be_in_more_doubt() {
+        let short = run(2_500_000);
+        let long = Run {
+            pit_ticks: 10 * PIT_TICKS,
+            at_least: 10 * short.at_least,
+            at_most: 10 * short.at_least + 10,
+        };
+        assert!(long.doubt() > short.doubt() && long.is_better_than(short));
+        assert!(
+            long.frequency_khz()
+                .is_ok_and(|khz| khz.abs_diff(2_500_000) < 2)
+        );
+        let vague = Run {
+            at_most: long.at_least + 21,
+            ..long
+        };
+        assert!(short.is_better_than(vague));
     }
 
     #[test]

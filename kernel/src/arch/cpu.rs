@@ -1,9 +1,10 @@
 //! Processor instructions that are not Rust operations.
 
-use crate::platform::Cpuid;
-use core::arch::x86_64::{__cpuid, __cpuid_count, _rdrand64_step, _rdseed64_step, _rdtsc};
+use crate::platform::{Cpuid, Platform};
+use core::arch::x86_64::{__cpuid_count, _rdrand64_step, _rdseed64_step, _rdtsc};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
+use x86_64::registers::xcontrol::XCr0;
 
 /// Attempts at one random number before the source counts as empty.
 const RANDOM_TRIES: u32 = 64;
@@ -51,9 +52,9 @@ pub fn halt() -> ! {
 
 /// Turns on what the processor has against running or reading what it should not: supervisor-mode
 /// execution and access prevention, user-mode instruction prevention, write protection.
-pub fn harden() {
-    let known = __cpuid(0).eax >= 7;
-    let has = __cpuid_count(7, 0);
+pub fn harden(platform: &dyn Platform) {
+    let known = platform.cpuid(0, 0).eax >= 7;
+    let has = platform.cpuid(7, 0);
     let mut flags = Cr4Flags::empty();
     flags.set(
         Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
@@ -76,14 +77,26 @@ pub fn harden() {
 }
 
 /// Whether pages can have 1 GiB.
-pub fn has_huge_pages() -> bool {
-    __cpuid(0x8000_0000).eax >= 0x8000_0001 && __cpuid(0x8000_0001).edx & 1 << 26 != 0
+pub fn has_huge_pages(platform: &dyn Platform) -> bool {
+    let known = platform.cpuid(0x8000_0000, 0).eax >= 0x8000_0001;
+    known && platform.cpuid(0x8000_0001, 0).edx & 1 << 26 != 0
+}
+
+/// CR4.OSXSAVE.
+pub fn has_os_xsave() -> bool {
+    Cr4::read().contains(Cr4Flags::OSXSAVE)
+}
+
+/// XCR0, or its value at reset while it cannot be read.
+pub fn xcr0() -> u64 {
+    if has_os_xsave() { XCr0::read_raw() } else { 1 }
 }
 
 /// A number from RDSEED, or from RDRAND where only that exists or RDSEED is exhausted.
-pub fn hardware_random() -> Option<u64> {
-    let has_rdseed = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & LEAF7_EBX_RDSEED != 0;
-    let has_rdrand = __cpuid(1).ecx & LEAF1_ECX_RDRAND != 0;
+pub fn hardware_random(platform: &dyn Platform) -> Option<u64> {
+    let known = platform.cpuid(0, 0).eax >= 7;
+    let has_rdseed = known && platform.cpuid(7, 0).ebx & LEAF7_EBX_RDSEED != 0;
+    let has_rdrand = platform.cpuid(1, 0).ecx & LEAF1_ECX_RDRAND != 0;
     let seed = || {
         let mut value = 0;
         // SAFETY: only called where CPUID shows the instruction.

@@ -1,8 +1,13 @@
 //! Every exception ends the guest, with a reason and the registers that say where. No memory
 //! content and no general register is printed: they may hold a request.
+//!
+//! One comes back: "VMM communication" for a CPUID instruction, which libraries use to choose their
+//! code, on a machine where the host may not see registers.
 
 use crate::memory::{PhysAddr, kernel_image};
+use crate::platform;
 use crate::stop::{self, Reason};
+use core::{ptr, slice};
 use x86_64::registers::control::Cr2;
 
 /// What the stub and the processor pushed.
@@ -18,6 +23,24 @@ struct Frame {
 }
 
 const _: () = assert!(size_of::<Frame>() == 56);
+
+/// What the stub of "VMM communication" pushed before that.
+#[repr(C)]
+struct CommunicationFrame {
+    rax: u64,
+    rbx: u64,
+    rcx: u64,
+    rdx: u64,
+    others: [u64; 11],
+    exception: Frame,
+}
+
+const _: () = assert!(size_of::<CommunicationFrame>() == 15 * 8 + 56);
+
+/// Length of the CPUID instruction.
+const CPUID_BYTES: u64 = 2;
+/// Length of the longest instruction.
+const INSTRUCTION_MAX_BYTES: u64 = 15;
 
 const DOUBLE_FAULT: u64 = 8;
 const PAGE_FAULT: u64 = 14;
@@ -83,4 +106,31 @@ extern "C" fn exception_entry(frame: &Frame) -> ! {
             frame.ss,
         ),
     )
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn vmm_communication_entry(frame: &mut CommunicationFrame) {
+    let platform = platform::current();
+    let exception = &mut frame.exception;
+    if !platform.is_intercepted_cpuid(exception.error, instruction_at(exception.rip)) {
+        exception_entry(exception);
+    }
+    let result = platform.cpuid(frame.rax as u32, frame.rcx as u32);
+    frame.rax = result.eax.into();
+    frame.rbx = result.ebx.into();
+    frame.rcx = result.ecx.into();
+    frame.rdx = result.edx.into();
+    exception.rip += CPUID_BYTES;
+}
+
+/// The bytes of the kernel's code from `rip` on; none if it is not the kernel's.
+fn instruction_at(rip: u64) -> &'static [u8] {
+    let text = kernel_image::text();
+    if !(text.start().as_u64()..text.end().as_u64()).contains(&rip) {
+        return &[];
+    }
+    let length = INSTRUCTION_MAX_BYTES.min(text.end().as_u64() - rip);
+    let start = ptr::with_exposed_provenance(rip as usize);
+    // SAFETY: the bytes lie in the kernel's code, which is mapped for ever and never changes.
+    unsafe { slice::from_raw_parts(start, length as usize) }
 }

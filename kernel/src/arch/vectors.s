@@ -1,4 +1,5 @@
-# One entry stub for each of the 256 vectors, 16 bytes apart, and the common part that all end in.
+# One entry stub for each of the 256 vectors, 16 bytes apart, and the common part that
+# all but one end in.
 # The processor has switched to an exception stack; prebuilt code uses the red zone of the old one.
 
 .pushsection .text.exceptions, "ax"
@@ -14,7 +15,11 @@ exception_vectors:
     pushq $0
     .endif
     pushq $vector
+    .if vector == 29
+    jmp vmm_communication
+    .else
     jmp exception_common
+    .endif
     .set vector, vector + 1
 .endr
 
@@ -25,4 +30,50 @@ exception_common:
     xorl %ebp, %ebp
     call exception_entry
     ud2
+
+# The one exception that can return. Its handler is compiled code, so all that such code changes is
+# saved: general registers and the state of SSE. (It uses no wider vectors.)
+vmm_communication:
+    cld
+    pushq %r15
+    pushq %r14
+    pushq %r13
+    pushq %r12
+    pushq %r11
+    pushq %r10
+    pushq %r9
+    pushq %r8
+    pushq %rbp
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq %rcx
+    pushq %rbx
+    pushq %rax
+    movq %rsp, %rdi
+    movq %rsp, %rbx
+    subq $512, %rsp
+    andq $-16, %rsp
+    fxsave64 (%rsp)
+    xorl %ebp, %ebp
+    call vmm_communication_entry
+    fxrstor64 (%rsp)
+    movq %rbx, %rsp
+    popq %rax
+    popq %rbx
+    popq %rcx
+    popq %rdx
+    popq %rsi
+    popq %rdi
+    popq %rbp
+    popq %r8
+    popq %r9
+    popq %r10
+    popq %r11
+    popq %r12
+    popq %r13
+    popq %r14
+    popq %r15
+    addq $16, %rsp                      # vector and error code
+    iretq
 .popsection

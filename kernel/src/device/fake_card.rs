@@ -407,10 +407,6 @@ impl Platform for FakeCard {
         unimplemented!()
     }
 
-    fn unshare(&self, _pages: PhysRange) -> Result<(), PageStateError> {
-        unimplemented!()
-    }
-
     fn hardware_random(&self) -> Option<u64> {
         unimplemented!()
     }

@@ -35,7 +35,12 @@ pub(crate) fn write<T: Register>(address: PhysAddr, value: T) {
 }
 
 fn register_pointer<T: Register>(address: PhysAddr) -> *mut T {
-    let bytes = size_of::<T>() as u64;
+    check(address, size_of::<T>() as u64);
+    core::ptr::with_exposed_provenance_mut(address.as_u64() as usize)
+}
+
+/// Ends the guest if a register of so many bytes at `address` is misaligned or outside [`DEVICE_WINDOW`].
+pub(crate) fn check(address: PhysAddr, bytes: u64) {
     let inside = PhysRange::from_len(address, bytes).is_some_and(|r| DEVICE_WINDOW.contains(r));
     if !inside || !address.is_aligned(bytes) {
         stop::stop(
@@ -43,5 +48,4 @@ fn register_pointer<T: Register>(address: PhysAddr) -> *mut T {
             format_args!("device access at {address} of {bytes} bytes"),
         );
     }
-    core::ptr::with_exposed_provenance_mut(address.as_u64() as usize)
 }

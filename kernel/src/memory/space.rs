@@ -6,6 +6,7 @@ use super::private::PrivateRegion;
 use super::shared::{self, SharedPool};
 use super::{DEVICE_WINDOW, LARGE_PAGE_BYTES, PAGE_BYTES, PhysRange, heap, kernel_image};
 use crate::platform::{PageStateError, Platform};
+use crate::stop::Reason;
 use cloister_boot::handover::Handover;
 use cloister_boot::paging::{Access, PageTables, PagingError, TableArena, Visibility};
 use core::cell::UnsafeCell;
@@ -39,6 +40,16 @@ pub enum SpaceError {
     NoPool,
 }
 
+impl SpaceError {
+    /// The reason that the guest stops with.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Paging(_) | Self::NoPool => Reason::PageTables,
+            Self::PageState(_) => Reason::PageState,
+        }
+    }
+}
+
 impl From<PagingError> for SpaceError {
     fn from(error: PagingError) -> Self {
         Self::Paging(error)
@@ -58,7 +69,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// Accepts the RAM, maps it, makes the shared pool and switches over.
+    /// Maps the RAM, switches over, accepts the RAM and makes the shared pool.
     ///
     /// # Safety
     /// Called once, on the tables that boot made, with frames that nothing uses.
@@ -82,19 +93,22 @@ impl Space {
         }
         tables.map(handover.rom, Access::Read, Visibility::Private)?;
         tables.map(DEVICE_WINDOW, Access::ReadWrite, Visibility::Device)?;
-        for &range in frames.ranges() {
-            platform.validate(range)?;
-        }
+        tables.map_small(handover.host_pages, Access::ReadWrite, Visibility::Shared)?;
         let pool = frames
             .take(POOL_BYTES, LARGE_PAGE_BYTES)
             .ok_or(SpaceError::NoPool)?;
+        tables.map(pool, Access::ReadWrite, Visibility::Shared)?;
         for &range in frames.ranges() {
             tables.map(range, Access::ReadWrite, Visibility::Private)?;
         }
-        platform.share(pool)?;
-        tables.map(pool, Access::ReadWrite, Visibility::Shared)?;
         // SAFETY: the tables map this code, this stack and all variables where they are now.
         unsafe { switch_to(&tables) };
+        // Each page has one state for ever: the pool is never private, and the rest never shared. Pages
+        // are accepted through their mapping, and nothing was in them before.
+        platform.share(pool)?;
+        for &range in frames.ranges() {
+            platform.validate(range)?;
+        }
         let base = ptr::with_exposed_provenance_mut(pool.start().as_u64() as usize);
         let base = NonNull::new(base).ok_or(SpaceError::NoPool)?;
         // SAFETY: the range was just taken from unused RAM and is mapped shared for ever.

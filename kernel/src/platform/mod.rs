@@ -1,11 +1,20 @@
-//! The only door to what differs between machines: a plain one, later SEV-SNP and TDX.
+//! The only door to what differs between machines: a plain one, an SEV-SNP guest, later TDX.
 //!
 //! Nothing outside the implementations asks which machine this is.
 
 pub mod plain;
+#[expect(
+    unsafe_code,
+    reason = "launch pages, pages shared with the host, and instructions that only such guests have"
+)]
+pub mod snp;
 
 use crate::memory::{PhysAddr, PhysRange};
 use crate::stop::Reason;
+use alloc::boxed::Box;
+use cloister_boot::handover::{Handover, SEV_SNP};
+use sev_snp_guest::page_state;
+use sev_snp_guest::report::AttestationReport;
 use spin::Once;
 
 /// What the machine does for the guest.
@@ -53,12 +62,17 @@ pub trait Platform: Sync {
     /// Writes a model-specific register.
     fn write_msr(&self, register: u32, value: u64);
 
-    /// Accepts whole pages of RAM as private; done once for each page, before its first use.
+    /// Whether the exception "VMM communication" with this error code comes from CPUID, which is the
+    /// instruction that was interrupted. Only machines have it whose host may not see registers.
+    fn is_intercepted_cpuid(&self, _error: u64, _instruction: &[u8]) -> bool {
+        false
+    }
+
+    /// Accepts whole pages of RAM as private; done once for each page, before its first use. They are
+    /// mapped as such, at their physical addresses.
     fn validate(&self, pages: PhysRange) -> Result<(), PageStateError>;
-    /// Makes whole private pages readable and writable for the host; their content is lost.
+    /// Makes whole pages of RAM that were never accepted readable and writable for the host.
     fn share(&self, pages: PhysRange) -> Result<(), PageStateError>;
-    /// Takes shared pages back; their content is lost.
-    fn unshare(&self, pages: PhysRange) -> Result<(), PageStateError>;
 
     /// One hardware random number, or `None` if there is no source or it had none to give.
     fn hardware_random(&self) -> Option<u64>;
@@ -89,14 +103,18 @@ pub struct Cpuid {
 pub enum Evidence {
     /// Nothing: the machine cannot attest.
     None,
+    /// A report by the security processor.
+    SevSnp(Box<AttestationReport>),
 }
 
 /// Why a page did not change its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PageStateError {
-    /// The range is not made of whole pages.
+    /// The range is not made of whole pages, or ends beyond the addresses that exist.
     Alignment,
+    /// The host refused, or the reverse map table is not as it must be.
+    Refused(page_state::PageStateError),
 }
 
 /// The machine cannot do what was asked.
@@ -105,15 +123,25 @@ pub struct Unsupported;
 
 static CURRENT: Once<&'static dyn Platform> = Once::new();
 
-/// Names the platform of this machine, once, before anything else uses [`current`].
-pub fn set(platform: &'static dyn Platform) {
+/// Takes over the machine that boot hands over, once, on the page tables that boot made. What is wrong
+/// with a machine that boot was content with ends the guest.
+pub fn start(handover: &Handover) {
+    match handover.platform {
+        SEV_SNP => snp::start(handover),
+        // The hand-over is checked when there is a way to say what is wrong with it.
+        _ => set(&plain::Plain),
+    }
+}
+
+/// Names the platform of this machine, once, before anything uses [`current`].
+fn set(platform: &'static dyn Platform) {
     CURRENT.call_once(|| platform);
 }
 
 /// The platform of this machine.
 ///
 /// # Panics
-/// If [`set`] was not called: the kernel's first step does.
+/// If [`start`] was not called: the kernel's first step does.
 pub fn current() -> &'static dyn Platform {
     *CURRENT
         .get()

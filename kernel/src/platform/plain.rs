@@ -92,12 +92,8 @@ impl Platform for Plain {
         whole_pages(pages)
     }
 
-    fn unshare(&self, pages: PhysRange) -> Result<(), PageStateError> {
-        whole_pages(pages)
-    }
-
     fn hardware_random(&self) -> Option<u64> {
-        cpu::hardware_random()
+        cpu::hardware_random(self)
     }
 
     fn attest(&self, _report_data: &[u8; 64]) -> Evidence {

@@ -105,6 +105,7 @@ impl Keys {
         let report_data = evidence::report_data(epoch, &self.key_configs, b"", nonce.as_ref());
         let kind = match (self.attest)(&report_data) {
             platform::Evidence::None => Kind::None,
+            platform::Evidence::SevSnp(_) => Kind::None,
         };
         Evidence {
             kind,

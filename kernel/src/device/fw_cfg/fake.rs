@@ -207,9 +207,6 @@ impl Platform for FakePlatform {
     fn share(&self, _: PhysRange) -> Result<(), PageStateError> {
         unimplemented!()
     }
-    fn unshare(&self, _: PhysRange) -> Result<(), PageStateError> {
-        unimplemented!()
-    }
     fn hardware_random(&self) -> Option<u64> {
         unimplemented!()
     }
