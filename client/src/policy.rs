@@ -95,7 +95,7 @@ impl Policy {
             }
             _ => {}
         }
-        match evidence.kind {
+        match &evidence.kind {
             Kind::None if self.accept_unattested => Ok(Attestation::None),
             Kind::None => Err(Refusal::Unattested),
             other => Err(Refusal::UnknownKind(other.name())),

@@ -15,10 +15,12 @@
 //! so that a collection has one encoding; decoding takes any order.
 //!
 //! A machine without a trusted execution environment has no evidence. It says so in the entry where evidence would
-//! stand ([`Kind::None`]), and a client refuses it unless it was told otherwise.
+//! stand ([`Kind::None`]), and a client refuses it unless it was told otherwise. An SEV-SNP guest has its attestation
+//! report there ([`Kind::SevSnp`]), as the security processor made it; [`report_data`] says what it binds.
 
 use crate::api::media;
 use crate::keyconfig;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -48,19 +50,35 @@ const EPOCH_MEDIA_TYPE: &str = "application/vnd.cloister.epoch";
 const NONCE_MEDIA_TYPE: &str = "application/vnd.cloister.nonce";
 const NONE_MEDIA_TYPE: &str = "application/vnd.cloister.no-evidence";
 
+const SEV_SNP_MEDIA_TYPE: &str = "application/vnd.cloister.sev-snp-report";
+
+/// Bytes of an SEV-SNP attestation report (AMD publication 56860).
+pub const SEV_SNP_REPORT_BYTES: usize = 1184;
+
 /// What vouches for the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
     /// Nothing: the machine has no trusted execution environment, or does not use it.
     None,
+    /// An SEV-SNP attestation report, which nobody has appraised.
+    SevSnp(Box<[u8; SEV_SNP_REPORT_BYTES]>),
 }
 
 impl Kind {
     /// The name in a client's output.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::SevSnp(_) => "sev-snp",
+        }
+    }
+
+    /// Media type and value of the record.
+    fn record(&self) -> (&'static str, &[u8]) {
+        match self {
+            Self::None => (NONE_MEDIA_TYPE, b""),
+            Self::SevSnp(report) => (SEV_SNP_MEDIA_TYPE, &report[..]),
         }
     }
 }
@@ -147,7 +165,7 @@ impl From<minicbor::decode::Error> for EvidenceError {
 impl Evidence {
     /// The encoded collection.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.key_configs.len() + 512);
+        let mut out = Vec::with_capacity(self.key_configs.len() + SEV_SNP_REPORT_BYTES + 512);
         self.write(&mut Encoder::new(&mut out))
             .expect("a vector takes whatever is written");
         out
@@ -168,15 +186,9 @@ impl Evidence {
             write_record(encoder, "nonce", NONCE_MEDIA_TYPE, nonce, None)?;
         }
         encoder.str(TYPE_KEY)?.str(COLLECTION_TYPE)?;
-        match self.kind {
-            Kind::None => write_record(
-                encoder,
-                "evidence",
-                NONE_MEDIA_TYPE,
-                b"",
-                Some(INDICATOR_EVIDENCE),
-            ),
-        }
+        let (media_type, value) = self.kind.record();
+        let indicator = Some(INDICATOR_EVIDENCE);
+        write_record(encoder, "evidence", media_type, value, indicator)
     }
 
     /// Decodes a collection. Entries with labels that are not known are passed over.
@@ -341,6 +353,10 @@ impl<'a> Record<'a> {
         }
         match (self.media_type, self.value) {
             (NONE_MEDIA_TYPE, b"") => Ok(Kind::None),
+            (SEV_SNP_MEDIA_TYPE, report) => match report.try_into() {
+                Ok(report) => Ok(Kind::SevSnp(Box::new(report))),
+                Err(_) => Err(EvidenceError::Entry { label: "evidence" }),
+            },
             (NONE_MEDIA_TYPE, _) => Err(EvidenceError::Entry { label: "evidence" }),
             _ => Err(EvidenceError::UnknownKind),
         }

@@ -1,5 +1,6 @@
 //! Private keys: made here, kept for one epoch of an hour and five minutes more, then wiped.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use cloister_protocol::evidence::{self, Evidence, Kind, NONCE_BYTES};
 use cloister_protocol::keyconfig::Epoch;
@@ -105,7 +106,7 @@ impl Keys {
         let report_data = evidence::report_data(epoch, &self.key_configs, b"", nonce.as_ref());
         let kind = match (self.attest)(&report_data) {
             platform::Evidence::None => Kind::None,
-            platform::Evidence::SevSnp(_) => Kind::None,
+            platform::Evidence::SevSnp(report) => Kind::SevSnp(Box::new(*report.as_bytes())),
         };
         Evidence {
             kind,
@@ -125,3 +126,6 @@ fn epoch(number: u64, start_s: u64, now_ms: u64) -> Epoch {
         end_s: begin_s + EPOCH_MS / 1000,
     }
 }
+
+#[cfg(test)]
+mod tests;

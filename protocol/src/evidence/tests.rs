@@ -120,6 +120,21 @@ fn cached_evidence_has_no_nonce() {
 }
 
 #[test]
+fn a_report_arrives_byte_for_byte() {
+    let report: [u8; SEV_SNP_REPORT_BYTES] = core::array::from_fn(|at| at as u8);
+    let attested = Evidence {
+        kind: Kind::SevSnp(Box::new(report)),
+        ..evidence()
+    };
+    assert_eq!(Evidence::decode(&attested.encode()), Ok(attested));
+    for length in [0, SEV_SNP_REPORT_BYTES - 1] {
+        let short = record(SEV_SNP_MEDIA_TYPE, &report[..length], Some(4));
+        let refused = Err(EvidenceError::Entry { label: "evidence" });
+        assert_eq!(decode(&with("evidence", short)), refused, "{length}");
+    }
+}
+
+#[test]
 fn a_real_key_config_list_arrives_byte_for_byte() {
     let key_configs = Gateway::generate(&mut TestRng(1)).key_configs();
     let evidence = Evidence {

@@ -1,0 +1,39 @@
+//! What the evidence of a machine that can attest binds.
+
+use super::*;
+use sev_snp_guest::report::{AttestationReport, REPORT_BYTES};
+
+fn security_processor(report_data: &[u8; 64]) -> platform::Evidence {
+    let mut report = AttestationReport::from_bytes(&[0; REPORT_BYTES]);
+    report.report_data = *report_data;
+    platform::Evidence::SevSnp(Box::new(report))
+}
+
+/// The report data that the evidence binds, and what it should bind by its own fields.
+fn bound_and_expected(encoded: &[u8]) -> ([u8; 64], [u8; 64]) {
+    let found = Evidence::decode(encoded).unwrap();
+    let Kind::SevSnp(report) = &found.kind else {
+        panic!("{:?}", found.kind);
+    };
+    let bound = AttestationReport::from_bytes(report).report_data;
+    let nonce = found.nonce.as_ref();
+    let expected = evidence::report_data(found.epoch, &found.key_configs, b"", nonce);
+    (bound, expected)
+}
+
+#[test]
+fn each_epoch_and_each_nonce_has_a_report_of_its_own() {
+    let mut rng = Drbg::from_seed([1; 32]);
+    let mut keys = Keys::new(&mut rng, 1_000_000, 0, security_processor);
+    let (first, expected) = bound_and_expected(&keys.evidence(None));
+    assert_eq!(first, expected);
+    let (fresh, expected) = bound_and_expected(&keys.evidence(Some([7; NONCE_BYTES])));
+    assert_eq!(fresh, expected);
+    assert_ne!(fresh, first);
+    assert_eq!(bound_and_expected(&keys.evidence(None)).0, first, "cached");
+
+    keys.tick(&mut rng, EPOCH_MS);
+    let (second, expected) = bound_and_expected(&keys.evidence(None));
+    assert_eq!(second, expected);
+    assert_ne!(second, first);
+}
