@@ -1,0 +1,27 @@
+//! Links the L0 program; the library needs nothing.
+
+use std::env;
+
+/// Freestanding, at fixed addresses, without anything that a loader would have to do.
+const LINK_ARGS: [&str; 7] = [
+    "-nostartfiles",
+    "-nostdlib",
+    "-static",
+    "-no-pie",
+    "-Wl,--build-id=none",
+    "-Wl,-z,max-page-size=4096",
+    "-Wl,--no-dynamic-linker",
+];
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=link.ld");
+    if env::var_os("CARGO_FEATURE_L0").is_none() {
+        return;
+    }
+    let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    for arg in LINK_ARGS {
+        println!("cargo:rustc-link-arg-bin=l0={arg}");
+    }
+    println!("cargo:rustc-link-arg-bin=l0=-Wl,-T,{here}/link.ld");
+}
