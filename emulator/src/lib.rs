@@ -26,6 +26,7 @@ pub mod psc;
 pub mod report;
 pub mod rmp;
 pub mod secrets;
+pub mod signing;
 pub mod vmcb;
 pub mod vmsa;
 pub mod walk;

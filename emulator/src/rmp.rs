@@ -3,7 +3,7 @@
 //! Host and guest addresses stand in a fixed relation here, so an entry needs no address: it says
 //! whether the page is assigned to the guest, whether the guest has validated it, and its size.
 
-use crate::memory_map::MemoryMap;
+use crate::memory_map::{MemoryMap, ROM_END};
 use crate::page::{LARGE_PAGE_BYTES, PAGE_BYTES, PAGES_PER_LARGE};
 
 /// One page's state.
@@ -104,6 +104,9 @@ impl<'a> Rmp<'a> {
                 // The video window has no entry, and nothing else can fail.
                 let _ = self.assign(small, Size::Small);
             }
+        }
+        for page in (self.map.rom_base()..ROM_END).step_by(PAGE_BYTES as usize) {
+            self.assign(page, Size::Small).expect("the ROM is memory");
         }
     }
 

@@ -1,7 +1,7 @@
 //! L0's first instructions, its stacks, and what it does when one of its own instructions faults.
 
 use crate::log::{self, End, log};
-use crate::{cpu, fw_cfg, selftest, vcpu};
+use crate::{cpu, fw_cfg, launch, machine, selftest, smp, vcpu};
 use core::arch::{asm, global_asm};
 use core::ptr;
 
@@ -107,7 +107,7 @@ extern "C" fn l0_entry(number: u32) -> ! {
     load_tables();
     vcpu::enable(number as usize);
     if number > 0 {
-        loop {}
+        smp::wait_for_work(number as usize)
     }
     log!("Cloister's SNP platform in software: a guest that runs here has not run on SNP");
     let options = fw_cfg::options();
@@ -115,6 +115,15 @@ extern "C" fn l0_entry(number: u32) -> ! {
     if options.selftest_only {
         log::end(End::Done)
     }
-    let _ = cpu::ticks;
-    log::end(End::Done)
+    smp::start_others();
+    let started = cpu::ticks();
+    launch::launch(options);
+    log!(
+        "launch took {} M cycles",
+        (cpu::ticks() - started) / 1_000_000
+    );
+    if options.launch_only {
+        log::end(End::Done)
+    }
+    machine::run(0)
 }

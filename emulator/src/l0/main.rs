@@ -6,11 +6,21 @@
 #![no_main]
 
 mod cpu;
+mod devices;
 mod entry;
+mod events;
+mod exits;
 mod fw_cfg;
+mod instructions;
+mod launch;
 mod log;
+mod machine;
 mod memory;
+mod msrs;
+mod page_state;
 mod selftest;
+mod signer;
+mod smp;
 mod vcpu;
 
 // Only its memory functions are used.

@@ -2,7 +2,7 @@
 
 use crate::cpu;
 use crate::entry::MAX_CPUS;
-use cloister_emulator::page::Page;
+use cloister_emulator::page::{C_BIT, Page};
 use cloister_emulator::vmcb::{self, IO_MAP_BYTES, MSR_MAP_BYTES, Pointers, SAVE, control};
 use cloister_emulator::vmsa::field;
 use core::arch::global_asm;
@@ -65,6 +65,8 @@ impl Cpu {
         };
         *self = Self::STOPPED;
         self.vmcb = vmcb::from_vmsa(vmsa, pointers);
+        // Page tables are private, whatever CR3 says.
+        self.set_saved(field::CR3, vmsa.u64(field::CR3) | C_BIT);
         self.vmcb_address = ptr::from_ref(&self.vmcb).expose_provenance() as u64;
         self.host_xcr0 = host_xcr0();
         self.guest_xcr0 = vmsa.u64(field::XCR0).max(1) & self.host_xcr0;
