@@ -32,7 +32,7 @@ const MAX_MMIO_BYTES: u64 = 8;
 pub enum GhcbError {
     /// The GHCB's address was not registered.
     NotRegistered = 1,
-    /// Version or usage is not 1 or 2, and 0.
+    /// The version is above 2, or the usage is not 0.
     InvalidUsage = 2,
     /// The scratch area is not in the shared buffer.
     InvalidScratch = 3,
@@ -139,7 +139,9 @@ pub fn finish_with_gp(ghcb: &mut Page) {
 
 /// Decodes the request in a GHCB that lies at `gpa`.
 pub fn decode(ghcb: &Page, gpa: u64) -> Result<Event, GhcbError> {
-    if !matches!(ghcb.u16(field::VERSION), 1 | 2) || ghcb.u32(field::USAGE) != 0 {
+    // Version 0 is not in the specification, but KVM does not look at the version, and OVMF writes 0
+    // in its first phase (it takes the version from a register that it has overwritten).
+    if ghcb.u16(field::VERSION) > 2 || ghcb.u32(field::USAGE) != 0 {
         return Err(GhcbError::InvalidUsage);
     }
     let need = |offset| {

@@ -11,6 +11,7 @@
 pub mod checks;
 pub mod cpuid;
 pub mod digest;
+pub mod edk2;
 pub mod exception;
 pub mod exit;
 pub mod firmware;

@@ -2,8 +2,11 @@
 //!
 //! Host and guest addresses stand in a fixed relation here, so an entry needs no address: it says
 //! whether the page is assigned to the guest, whether the guest has validated it, and its size.
+//!
+//! A page that nobody has used or asked for is undecided: KVM and QEMU let its first use decide
+//! (a private use assigns it, a shared one shares it), and firmware relies on that.
 
-use crate::memory_map::{MemoryMap, ROM_END};
+use crate::memory_map::MemoryMap;
 use crate::page::{LARGE_PAGE_BYTES, PAGE_BYTES, PAGES_PER_LARGE};
 
 /// One page's state.
@@ -15,6 +18,17 @@ impl Entry {
     const VALIDATED: u8 = 2;
     const LARGE: u8 = 4;
     const VMSA: u8 = 8;
+    const UNDECIDED: u8 = 16;
+
+    /// The first use decides whether the page is private.
+    pub fn is_undecided(self) -> bool {
+        self.0 & Self::UNDECIDED != 0
+    }
+
+    /// The page is shared with the hypervisor.
+    pub fn is_shared(self) -> bool {
+        !self.is_assigned() && !self.is_undecided()
+    }
 
     /// The page is private to the guest.
     pub fn is_assigned(self) -> bool {
@@ -85,29 +99,16 @@ pub struct Rmp<'a> {
 }
 
 impl<'a> Rmp<'a> {
-    /// A table in which every page is shared. `None` if there are fewer entries than pages.
+    /// A table in which every page is undecided. `None` if there are fewer entries than pages.
     pub fn new(map: MemoryMap, entries: &'a mut [Entry]) -> Option<Self> {
         let entries = entries.get_mut(..map.pages())?;
-        entries.fill(Entry::default());
-        Some(Self { map, entries })
-    }
-
-    /// Assigns everything, validates nothing: the state of a guest's memory before the launch.
-    pub fn assign_all(&mut self) {
-        for page in (0..self.map.ram_bytes()).step_by(LARGE_PAGE_BYTES as usize) {
-            let large = page + LARGE_PAGE_BYTES <= self.map.ram_bytes();
-            if large && self.assign(page, Size::Large).is_ok() {
-                continue;
-            }
-            let end = (page + LARGE_PAGE_BYTES).min(self.map.ram_bytes());
-            for small in (page..end).step_by(PAGE_BYTES as usize) {
-                // The video window has no entry, and nothing else can fail.
-                let _ = self.assign(small, Size::Small);
-            }
+        entries.fill(Entry(Entry::UNDECIDED));
+        let mut rmp = Self { map, entries };
+        for base in (0..map.ram_bytes()).step_by(LARGE_PAGE_BYTES as usize) {
+            let large = rmp.range(base, Size::Large);
+            large.into_iter().flatten().for_each(|entry| entry.0 |= Entry::LARGE);
         }
-        for page in (self.map.rom_base()..ROM_END).step_by(PAGE_BYTES as usize) {
-            self.assign(page, Size::Small).expect("the ROM is memory");
-        }
+        Some(rmp)
     }
 
     /// The entry of the page at an address.
@@ -149,13 +150,16 @@ impl<'a> Rmp<'a> {
     /// A small page in a large entry makes the hypervisor smash the entry, as Linux does.
     pub fn validate(&mut self, gpa: u64, size: Size, validated: bool) -> Result<bool, RmpError> {
         let entry = self.entry(gpa).ok_or(RmpError::NoMemory)?;
-        if !entry.is_assigned() {
+        if entry.is_shared() {
             return Err(RmpError::NotAssigned);
         }
         match (size, entry.is_large()) {
             (Size::Large, false) => return Err(RmpError::SizeMismatch),
             (Size::Small, true) => self.smash(gpa),
             _ => (),
+        }
+        if entry.is_undecided() {
+            self.assign(gpa, size)?;
         }
         let bit = if validated { Entry::VALIDATED } else { 0 };
         let mut changed = false;
@@ -191,7 +195,7 @@ impl<'a> Rmp<'a> {
     /// Whether all 512 pages around an address are shared.
     pub fn is_large_shared(&self, gpa: u64) -> bool {
         let base = gpa & !(LARGE_PAGE_BYTES - 1);
-        self.is_uniform(base, |entry| !entry.is_assigned())
+        self.is_uniform(base, Entry::is_shared)
     }
 
     fn is_uniform(&self, base: u64, test: impl Fn(Entry) -> bool) -> bool {
@@ -228,7 +232,6 @@ mod tests {
         let map = MemoryMap::new(8 << 20, 0x1_0000, 0).expect("a good map");
         let mut entries = vec![Entry::default(); map.pages()];
         let mut rmp = Rmp::new(map, &mut entries).expect("enough entries");
-        rmp.assign_all();
         test(&mut rmp);
     }
 
@@ -258,6 +261,19 @@ mod tests {
             assert!(entry.is_assigned() && !entry.is_validated());
             // Its neighbours stayed private.
             assert!(rmp.entry(0x40_4000).is_some_and(Entry::is_assigned));
+        });
+    }
+
+    #[test]
+    fn the_first_use_of_a_page_decides_about_it_alone() {
+        with_rmp(|rmp| {
+            assert!(rmp.entry(0x20_0000).is_some_and(Entry::is_undecided));
+            assert_eq!(rmp.share(0x20_1000, Size::Small), Ok(()));
+            assert!(rmp.entry(0x20_1000).is_some_and(Entry::is_shared));
+            assert!(rmp.entry(0x20_0000).is_some_and(Entry::is_undecided));
+            assert_eq!(rmp.validate(0x20_2000, Size::Small, true), Ok(true));
+            let mismatch = rmp.validate(0x20_0000, Size::Large, true);
+            assert_eq!(mismatch, Err(RmpError::SizeMismatch));
         });
     }
 

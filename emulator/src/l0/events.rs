@@ -96,7 +96,11 @@ fn ghcb_call(exit: &mut Exit<'_>, gpa: u64) {
         Ok(event) => handle(exit, &mut page, event),
         Err(error) => {
             let code = page.u64(field::EXIT_CODE);
-            log!("GHCB request {code:#x} refused: {error:?}");
+            log!(
+                "GHCB request {code:#x} refused: {error:?} (version {}, usage {:#x})",
+                page.u16(field::VERSION),
+                page.u32(field::USAGE)
+            );
             ghcb::finish(&mut page, Err(error));
         }
     }

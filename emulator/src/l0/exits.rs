@@ -6,6 +6,7 @@ use crate::machine::{Exit, GuestMemory};
 use crate::msrs;
 use crate::page_state;
 use cloister_emulator::checks::Check;
+use cloister_emulator::edk2;
 use cloister_emulator::exception::{self, VC};
 use cloister_emulator::exit;
 use cloister_emulator::nested::{OutOfTables, Tree};
@@ -96,6 +97,11 @@ fn nested_fault(exit: &mut Exit<'_>, info1: u64, address: u64) {
     let Some(entry) = exit.platform.rmp.entry(gpa) else {
         return no_memory(exit, info1, address);
     };
+    let entry = if entry.is_undecided() {
+        page_state::decide(exit, gpa, private)
+    } else {
+        entry
+    };
     let (tree, host, large) = match (private, entry.is_assigned()) {
         (true, true) if entry.is_validated() => {
             let host = exit
@@ -147,13 +153,25 @@ fn unvalidated(exit: &mut Exit<'_>, info1: u64, address: u64) {
             "unvalidated: {} at {address:#x}, rip {rip:#x}",
             access(info1)
         );
-        page_state::name_known_bug(exit, address & !C_BIT);
+        name_known_bug(exit);
     }
     if exit.platform.options.is_strict(Check::Unvalidated) {
         return communicate(exit, exit::NOT_VALIDATED);
     }
     let gpa = address & !C_BIT & !(PAGE_BYTES - 1);
     page_state::validate_unasked(exit, gpa);
+}
+
+/// Names the edk2 module, and its bug if that is known.
+fn name_known_bug(exit: &Exit<'_>) {
+    let Some(module) = exit.module() else {
+        return;
+    };
+    let rip = exit.cpu.saved(field::RIP);
+    log!("in module {} at offset {:#x}", module.name(), rip - module.base);
+    if let Some(bug) = edk2::known_bug(module.name()) {
+        log!("KNOWN BUG: {}: {}", bug.module, bug.what);
+    }
 }
 
 /// An access whose C-bit contradicts the page's state.

@@ -27,7 +27,6 @@ pub(crate) fn launch(options: Options) {
         .unwrap_or_else(|error| log::diagnose(format_args!("the firmware image: {error:?}")));
     let map = memory_map(image.len() as u64);
     let mut rmp = Rmp::new(map, memory::rmp_entries()).expect("there is an entry for every page");
-    rmp.assign_all();
     let cpu_signature = cpu::cpuid(1, 0)[0];
     let keys = message_keys();
     let cpus = fw_cfg::cpus();

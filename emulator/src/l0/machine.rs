@@ -7,6 +7,7 @@ use crate::memory::{self, TablePages};
 use crate::vcpu::{CPUS, Cpu};
 use cloister_emulator::checks::{Check, Options};
 use cloister_emulator::digest::DIGEST_BYTES;
+use cloister_emulator::edk2::{self, Module};
 use cloister_emulator::guest_message::Channel;
 use cloister_emulator::memory_map::MemoryMap;
 use cloister_emulator::nested::{NestedTables, Tree};
@@ -93,10 +94,11 @@ impl Platform {
     /// Host address of a page's contents, private or shared, if the guest may use it so.
     pub(crate) fn host(&self, gpa: u64, private: bool) -> Option<u64> {
         let entry = self.rmp.entry(gpa)?;
-        match (private, entry.is_assigned()) {
-            (true, true) if entry.is_validated() => self.map.private(gpa),
-            (false, false) => Some(gpa),
-            _ => None,
+        if private {
+            let usable = entry.is_assigned() && entry.is_validated();
+            usable.then(|| self.map.private(gpa)).flatten()
+        } else {
+            entry.is_shared().then_some(gpa)
         }
     }
 
@@ -159,8 +161,20 @@ impl Exit<'_> {
             register(6),
             register(7),
         );
+        if let Some(module) = self.module() {
+            log::log!("cpu {} is in edk2 module {}", self.number, module.name());
+        }
         self.platform.log_statistics();
         log::diagnose(text)
+    }
+
+    /// The edk2 module that the CPU is in.
+    pub(crate) fn module(&self) -> Option<Module> {
+        let read = |address: u64, bytes: &mut [u8]| {
+            let wanted = bytes.len();
+            self.read_virtual(address, bytes) == wanted
+        };
+        edk2::module_at(&read, self.cpu.saved(field::RIP))
     }
 
     /// As [`Exit::diagnose`] if the rule is not relaxed.

@@ -6,7 +6,7 @@ use crate::machine::{Exit, GuestMemory};
 use cloister_emulator::checks::Check;
 use cloister_emulator::page::{C_BIT, Page};
 use cloister_emulator::psc::{self, Entry, Operation};
-use cloister_emulator::rmp::{RmpError, Size};
+use cloister_emulator::rmp::{self, RmpError, Size};
 use cloister_emulator::vmsa::field;
 
 const RAX: u8 = 0;
@@ -160,20 +160,25 @@ pub(crate) fn validate_unasked(exit: &mut Exit<'_>, gpa: u64) {
     let _ = exit.platform.rmp.validate(gpa, Size::Small, true);
 }
 
+/// The first use of a page makes it private or shared, as KVM and QEMU do. Gives its new entry.
+pub(crate) fn decide(exit: &mut Exit<'_>, gpa: u64, private: bool) -> rmp::Entry {
+    let rmp = &mut exit.platform.rmp;
+    let decided = if private {
+        rmp.assign(gpa, Size::Small)
+    } else {
+        rmp.share(gpa, Size::Small)
+    };
+    decided.expect("the page has an entry");
+    rmp.entry(gpa).expect("the page has an entry")
+}
+
 /// Relaxed rule `c-bit`: the page becomes what the access takes it for.
 pub(crate) fn convert(exit: &mut Exit<'_>, gpa: u64, private: bool) {
     log!(
         "c-bit: {gpa:#x} becomes {}",
         if private { "private" } else { "shared" }
     );
-    // There is an entry, so this cannot fail.
-    let _ = if private {
-        exit.platform.rmp.assign(gpa, Size::Small)
-    } else {
-        exit.platform.rmp.share(gpa, Size::Small)
-    };
+    decide(exit, gpa, private);
     exit.platform.unmap(gpa | C_BIT, false);
 }
 
-/// Says so when a guest with a bug that is known does what the bug does.
-pub(crate) fn name_known_bug(_exit: &Exit<'_>, _gpa: u64) {}
