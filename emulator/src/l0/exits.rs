@@ -6,7 +6,6 @@ use crate::machine::{Exit, GuestMemory};
 use crate::msrs;
 use crate::page_state;
 use cloister_emulator::checks::Check;
-use cloister_emulator::edk2;
 use cloister_emulator::exception::{self, VC};
 use cloister_emulator::exit;
 use cloister_emulator::nested::{OutOfTables, Tree};
@@ -153,7 +152,7 @@ fn unvalidated(exit: &mut Exit<'_>, info1: u64, address: u64) {
             "unvalidated: {} at {address:#x}, rip {rip:#x}",
             access(info1)
         );
-        name_known_bug(exit);
+        exit.name_known_bug(address);
     }
     if exit.platform.options.is_strict(Check::Unvalidated) {
         return communicate(exit, exit::NOT_VALIDATED);
@@ -162,20 +161,11 @@ fn unvalidated(exit: &mut Exit<'_>, info1: u64, address: u64) {
     page_state::validate_unasked(exit, gpa);
 }
 
-/// Names the edk2 module, and its bug if that is known.
-fn name_known_bug(exit: &Exit<'_>) {
-    let Some(module) = exit.module() else {
-        return;
-    };
-    let rip = exit.cpu.saved(field::RIP);
-    log!("in module {} at offset {:#x}", module.name(), rip - module.base);
-    if let Some(bug) = edk2::known_bug(module.name()) {
-        log!("KNOWN BUG: {}: {}", bug.module, bug.what);
-    }
-}
-
 /// An access whose C-bit contradicts the page's state.
 fn mismatch(exit: &mut Exit<'_>, info1: u64, address: u64, private: bool) {
+    if !private {
+        exit.name_known_bug(address);
+    }
     let kind = |private| if private { "private" } else { "shared" };
     exit.require(
         Check::CBit,

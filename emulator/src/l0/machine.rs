@@ -7,14 +7,17 @@ use crate::memory::{self, TablePages};
 use crate::vcpu::{CPUS, Cpu};
 use cloister_emulator::checks::{Check, Options};
 use cloister_emulator::digest::DIGEST_BYTES;
-use cloister_emulator::edk2::{self, Module};
+use cloister_emulator::edk2::{self, Deed};
+use cloister_emulator::exception;
 use cloister_emulator::guest_message::Channel;
-use cloister_emulator::memory_map::MemoryMap;
+use cloister_emulator::memory_map::{MemoryMap, ROM_END};
 use cloister_emulator::nested::{NestedTables, Tree};
+use cloister_emulator::page::{C_BIT, PAGE_BYTES};
 use cloister_emulator::rmp::Rmp;
 use cloister_emulator::vmsa::field;
-use cloister_emulator::walk::Paging;
+use cloister_emulator::walk::{Paging, Target, WalkError};
 use core::fmt::Arguments;
+use core::ops::Range;
 use spin::Mutex;
 
 /// What all CPUs of the guest share.
@@ -53,6 +56,9 @@ pub(crate) struct Statistics {
     pub(crate) started: u64,
 }
 
+/// After so many exits the statistics are logged.
+const EXITS_PER_LOG: u64 = 1_000_000;
+
 /// The platform, from the launch on.
 pub(crate) static PLATFORM: Mutex<Option<Platform>> = Mutex::new(None);
 
@@ -71,6 +77,9 @@ pub(crate) fn run(number: usize) -> ! {
         let mut platform = PLATFORM.lock();
         let platform = platform.as_mut().expect("launched before it runs");
         platform.statistics.exits += 1;
+        if platform.statistics.exits.is_multiple_of(EXITS_PER_LOG) {
+            platform.log_statistics();
+        }
         exits::handle(&mut Exit {
             number,
             cpu: &mut cpu,
@@ -161,20 +170,25 @@ impl Exit<'_> {
             register(6),
             register(7),
         );
-        if let Some(module) = self.module() {
-            log::log!("cpu {} is in edk2 module {}", self.number, module.name());
-        }
         self.platform.log_statistics();
         log::diagnose(text)
     }
 
-    /// The edk2 module that the CPU is in.
-    pub(crate) fn module(&self) -> Option<Module> {
-        let read = |address: u64, bytes: &mut [u8]| {
-            let wanted = bytes.len();
-            self.read_virtual(address, bytes) == wanted
+    /// Says so if what the guest did is a bug that is known by name.
+    pub(crate) fn name_known_bug(&self, address: u64) {
+        let map = &self.platform.map;
+        let deed = if (map.rom_base()..ROM_END).contains(&(address & !C_BIT)) {
+            Deed::SharedImage
+        } else {
+            let read = |address: u64, bytes: &mut [u8]| {
+                let wanted = bytes.len();
+                self.read_virtual(address, bytes) == wanted
+            };
+            Deed::Unvalidated(edk2::file_at(read, self.cpu.saved(field::RIP)))
         };
-        edk2::module_at(&read, self.cpu.saved(field::RIP))
+        if let Some(bug) = edk2::known_bug(deed) {
+            log::log!("KNOWN BUG: {bug}");
+        }
     }
 
     /// As [`Exit::diagnose`] if the rule is not relaxed.
@@ -188,11 +202,11 @@ impl Exit<'_> {
     pub(crate) fn read_virtual(&self, address: u64, bytes: &mut [u8]) -> usize {
         let memory = GuestMemory::new(self);
         let count = bytes.len();
-        for (offset, byte) in bytes.iter_mut().enumerate() {
-            let Some(host) = memory.host(address.wrapping_add(offset as u64)) else {
-                return offset;
+        for (at, range) in parts(address, count) {
+            let Some(host) = memory.host(at) else {
+                return range.start;
             };
-            memory::read(host, core::slice::from_mut(byte));
+            memory::read(host, &mut bytes[range]);
         }
         count
     }
@@ -225,43 +239,38 @@ impl<'a> GuestMemory<'a> {
     }
 
     /// Where an address leads in the guest's tables, which are private always.
-    pub(crate) fn translate(
-        &self,
-        address: u64,
-    ) -> Result<cloister_emulator::walk::Target, cloister_emulator::walk::WalkError> {
+    pub(crate) fn translate(&self, address: u64) -> Result<Target, WalkError> {
         let read = |slot| self.platform.host(slot, true).map(memory::read_u64);
         self.paging.translate(address, read)
     }
 }
 
-impl cloister_emulator::exception::Memory for GuestMemory<'_> {
-    fn read(
-        &self,
-        address: u64,
-        bytes: &mut [u8],
-    ) -> Result<(), cloister_emulator::walk::WalkError> {
-        for (offset, byte) in bytes.iter_mut().enumerate() {
-            let at = address.wrapping_add(offset as u64);
-            let host = self.host(at).ok_or(missing(at))?;
-            memory::read(host, core::slice::from_mut(byte));
+impl exception::Memory for GuestMemory<'_> {
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), WalkError> {
+        for (at, range) in parts(address, bytes.len()) {
+            let host = self.host(at).ok_or(WalkError::NoTable(at))?;
+            memory::read(host, &mut bytes[range]);
         }
         Ok(())
     }
 
-    fn write(
-        &mut self,
-        address: u64,
-        bytes: &[u8],
-    ) -> Result<(), cloister_emulator::walk::WalkError> {
-        for (offset, byte) in bytes.iter().enumerate() {
-            let at = address.wrapping_add(offset as u64);
-            let host = self.host(at).ok_or(missing(at))?;
-            memory::write(host, core::slice::from_ref(byte));
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), WalkError> {
+        for (at, range) in parts(address, bytes.len()) {
+            let host = self.host(at).ok_or(WalkError::NoTable(at))?;
+            memory::write(host, &bytes[range]);
         }
         Ok(())
     }
 }
 
-fn missing(address: u64) -> cloister_emulator::walk::WalkError {
-    cloister_emulator::walk::WalkError::NoTable(address)
+/// Splits an access at page boundaries: addresses, and which bytes lie there.
+fn parts(address: u64, bytes: usize) -> impl Iterator<Item = (u64, Range<usize>)> {
+    let mut start = 0;
+    core::iter::from_fn(move || {
+        let at = address.wrapping_add(start as u64);
+        let page_end = (PAGE_BYTES - at % PAGE_BYTES) as usize;
+        let range = start..bytes.min(start + page_end);
+        start = range.end;
+        (!range.is_empty()).then_some((at, range))
+    })
 }
