@@ -68,6 +68,20 @@ pub fn for_guest(processor: &impl Processor, leaf: u32, subleaf: u32) -> Registe
     [eax, ebx, ecx, edx]
 }
 
+/// Leaf 0xD, EBX: bytes of the XSAVE area with these state components, in the standard format
+/// (subleaf 0) or the compacted one (subleaf 1).
+pub fn xsave_bytes(processor: &impl Processor, components: u64, compacted: bool) -> u32 {
+    let extended = (2..63).filter(|component| components >> component & 1 != 0);
+    extended.fold(XSAVE_LEGACY_BYTES, |total, component| {
+        let [bytes, offset, ..] = processor.cpuid(0xd, component);
+        if compacted {
+            total + bytes
+        } else {
+            total.max(offset + bytes)
+        }
+    })
+}
+
 /// The subleaves of a leaf that the page lists.
 fn subleaves(leaf: u32) -> u32 {
     match leaf {
@@ -125,6 +139,18 @@ mod tests {
             0x8000_0000 => [0x8000_001e, 0, 0, 0],
             _ => [u32::MAX; 4],
         }
+    }
+
+    #[test]
+    fn an_xsave_area_is_as_long_as_its_components() {
+        let processor = |_, subleaf| match subleaf {
+            2 => [0x100, 0x240, 0, 0],
+            9 => [8, 0xa80, 0, 0],
+            _ => [0; 4],
+        };
+        assert_eq!(xsave_bytes(&processor, 3, false), 0x240);
+        assert_eq!(xsave_bytes(&processor, 0x207, false), 0xa88);
+        assert_eq!(xsave_bytes(&processor, 0x207, true), 0x348);
     }
 
     #[test]

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn ram_and_rom_have_backings_of_their_own() {
         let map = MemoryMap::new(64 << 20, 0x5_0000, 1 << 33).expect("a good map");
-        assert_eq!(map.private(0x1234_000), Some((1 << 33) + 0x1234_000));
+        assert_eq!(map.private(0x123_4000), Some((1 << 33) + 0x123_4000));
         assert_eq!(map.private(0xb_8000), None);
         assert_eq!(map.index(64 << 20), None);
         let rom = map

@@ -106,7 +106,10 @@ impl<'a> Rmp<'a> {
         let mut rmp = Self { map, entries };
         for base in (0..map.ram_bytes()).step_by(LARGE_PAGE_BYTES as usize) {
             let large = rmp.range(base, Size::Large);
-            large.into_iter().flatten().for_each(|entry| entry.0 |= Entry::LARGE);
+            large
+                .into_iter()
+                .flatten()
+                .for_each(|entry| entry.0 |= Entry::LARGE);
         }
         Some(rmp)
     }

@@ -100,14 +100,17 @@ mod tests {
             cr4: CR4_PAE,
             efer: EFER_LMA,
         };
-        let read = |slot| match slot {
-            0x1000 => Some(0x2000 | C_BIT | 3),
-            0x2000 => Some(0x3000 | C_BIT | 3),
-            0x3008 => Some(0x40_0000 | LARGE | 3),
-            0x3010 => Some(0x4000 | C_BIT | 3),
-            0x4018 => Some(0x9000 | C_BIT | 3),
-            0x1000..0x5000 => Some(0),
-            _ => None,
+        let entries = [
+            (0x1000, 0x2000 | C_BIT | 3),
+            (0x2000, 0x3000 | C_BIT | 3),
+            (0x3008, 0x40_0000 | LARGE | 3),
+            (0x3010, 0x4000 | C_BIT | 3),
+            (0x4018, 0x9000 | C_BIT | 3),
+        ];
+        let read = |slot: u64| {
+            let found = entries.iter().find(|(at, _)| *at == slot);
+            let table = (0x1000..0x5000).contains(&slot);
+            table.then(|| found.map_or(0, |(_, entry)| *entry))
         };
         let target = |gpa, private| Ok(Target { gpa, private });
         assert_eq!(paging.translate(0x20_1234, read), target(0x40_1234, false));

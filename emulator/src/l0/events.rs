@@ -71,7 +71,7 @@ fn cpuid_for(exit: &Exit<'_>, leaf: u32, subleaf: u32) -> cpuid::Registers {
         values[2] |= LEAF1_ECX_OSXSAVE;
     }
     if leaf == 0xd && subleaf < 2 {
-        values[1] = cpu::cpuid(leaf, subleaf)[1];
+        values[1] = cpuid::xsave_bytes(&cpu::cpuid, exit.cpu.xcr0(), subleaf == 1);
     }
     values
 }
@@ -172,7 +172,6 @@ fn handle(exit: &mut Exit<'_>, page: &mut Page, event: Event) {
             "the guest got a #VC that it does not handle: {code:#x} ({})",
             cloister_emulator::exit::name(code)
         )),
-        other => exit.diagnose(format_args!("{other:?} is not supported")),
     };
     ghcb::finish(page, result);
 }

@@ -17,6 +17,7 @@ use cloister_emulator::vmsa::field;
 /// Bit of an event that says that there is one.
 const EVENT_VALID: u64 = 1 << 31;
 const EVENT_TYPE: u64 = 7 << 8;
+const VECTOR: u64 = 0xff;
 const SOFTWARE_INTERRUPT: u64 = 4 << 8;
 const EFER_SVME: u64 = 1 << 12;
 /// So many accesses to unvalidated memory are logged.
@@ -65,10 +66,18 @@ pub(crate) fn handle(exit: &mut Exit<'_>) {
 
 /// What was being delivered when the exit came has to be delivered again. A software interrupt comes
 /// again by itself, as RIP is still at its instruction.
+///
+/// TCG reports an external interrupt as an exception too (its defect D), and would then refuse a
+/// vector that no exception has.
 fn again(exit: &mut Exit<'_>) {
+    const FIRST_INTERRUPT: u64 = 32;
     let event = exit.cpu.vmcb().u64(control::EXIT_INTERRUPT);
     let valid = event & EVENT_VALID != 0 && event & EVENT_TYPE != SOFTWARE_INTERRUPT;
-    let event = if valid { event } else { 0 };
+    let event = match event & VECTOR {
+        _ if !valid => 0,
+        FIRST_INTERRUPT.. => event & (VECTOR | EVENT_VALID),
+        _ => event,
+    };
     exit.cpu.vmcb_mut().set_u64(control::INJECT, event);
 }
 

@@ -181,4 +181,3 @@ pub(crate) fn convert(exit: &mut Exit<'_>, gpa: u64, private: bool) {
     decide(exit, gpa, private);
     exit.platform.unmap(gpa | C_BIT, false);
 }
-
