@@ -24,6 +24,12 @@ pub const QEMU: Tool = Tool {
     package: "qemu-system-x86",
     backports: true,
 };
+/// Debian's build of OVMF: a guest of another make for the emulated SNP platform.
+pub const OVMF: Tool = Tool {
+    name: "OVMF",
+    package: "ovmf",
+    backports: false,
+};
 /// The package index's client.
 pub const PIP: Tool = Tool {
     name: "pip",

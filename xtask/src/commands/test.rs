@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that continuous integration runs, in the order in which mistakes are cheapest.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,8 @@ use serde_json::json;
 
 use super::{CommandError, tcb};
 use crate::cli::{Outcome, TcbArgs, TestArgs};
+use crate::guest_build;
+use crate::install;
 use crate::models;
 use crate::process;
 use crate::progress::Phase;
@@ -19,6 +21,9 @@ pub const ORACLE_MODEL: &str = "CLOISTER_ORACLE_MODEL";
 
 /// The package with the tests that need a guest or a model.
 const END_TO_END_PACKAGE: &str = "cloister-tests";
+
+/// Debian's build of OVMF, which is another SNP guest than ours.
+const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
 
 /// How one step ended.
 enum Verdict {
@@ -68,17 +73,17 @@ pub fn run(workspace: &Workspace, arguments: &TestArgs) -> Result<Outcome, Comma
         )
     });
     step("lints of the guest programs", &|| {
-        let words = [
-            "-p",
-            "cloister-boot",
-            "-p",
-            "cloister-kernel",
-            "--features",
-            "guest",
-            "--lib",
-            "--bins",
-        ];
-        command(workspace, "guest-lints", &mut lints(&words))
+        // The profile that they are built in: they cannot unwind.
+        let guest = ["--profile", guest_build::PROFILE, "--lib", "--bins"];
+        let packages = ["-p", "cloister-boot", "-p", "cloister-kernel"];
+        let words = [&guest[..], &packages, &["--features", "guest"]].concat();
+        let verdict = command(workspace, "guest-lints", &mut lints(&words))?;
+        if !matches!(verdict, Verdict::Passed { .. }) {
+            return Ok(verdict);
+        }
+        let emulator = ["-p", "cloister-emulator", "--features", "l0"];
+        let words = [&guest[..], &emulator].concat();
+        command(workspace, "emulator-lints", &mut lints(&words))
     });
     step("unit tests", &|| {
         let mut tests = cargo();
@@ -115,6 +120,7 @@ pub fn run(workspace: &Workspace, arguments: &TestArgs) -> Result<Outcome, Comma
             oracle(workspace)
         });
         step("end to end in QEMU", &|| end_to_end(workspace));
+        step("emulated SNP platform", &|| emulated(workspace));
     }
     Ok(conclude(&reports))
 }
@@ -304,6 +310,25 @@ fn end_to_end(workspace: &Workspace) -> Result<Verdict, CommandError> {
     eprintln!("QEMU {}, {}", qemu.version(), Accelerator::Tcg.describe());
     let mut tests = end_to_end_tests(&["--lib", "--test", "end_to_end", "--test", "guest_faults"]);
     command(workspace, "end-to-end", &mut tests)
+}
+
+/// The emulated SNP platform: its own tests, an independent guest, and the image.
+fn emulated(workspace: &Workspace) -> Result<Verdict, CommandError> {
+    Qemu::find_or_install()?;
+    if !Path::new(OVMF).is_file() {
+        install::install(&install::OVMF)?;
+    }
+    let mut tests = cargo();
+    tests.args([
+        "test",
+        "--locked",
+        "--no-fail-fast",
+        "-p",
+        END_TO_END_PACKAGE,
+    ]);
+    tests.args(["-p", "cloister-emulator", "--test", "snp_emulated"]);
+    tests.args(["--test", "in_qemu", "--", "--include-ignored"]);
+    command(workspace, "snp-emulated", &mut tests)
 }
 
 /// In the profile that xtask itself is built in: its parts are there already.

@@ -4,7 +4,7 @@ mod accelerator;
 mod console;
 mod guest;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use accelerator::Accelerator;
@@ -25,6 +25,11 @@ pub struct Qemu {
 }
 
 impl Qemu {
+    /// The program, to be started.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The QEMU that is there, or is installed now.
     pub fn find_or_install() -> Result<Self, InstallError> {
         if let Some(qemu) = Self::find() {
