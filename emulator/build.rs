@@ -1,4 +1,4 @@
-//! Links the L0 program; the library needs nothing.
+//! Links the bare-metal programs; the library needs nothing.
 
 use std::env;
 
@@ -16,12 +16,15 @@ const LINK_ARGS: [&str; 7] = [
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=link.ld");
+    println!("cargo:rerun-if-changed=probe.ld");
     if env::var_os("CARGO_FEATURE_L0").is_none() {
         return;
     }
     let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    for arg in LINK_ARGS {
-        println!("cargo:rustc-link-arg-bin=l0={arg}");
+    for (bin, script) in [("l0", "link.ld"), ("probe", "probe.ld")] {
+        for arg in LINK_ARGS {
+            println!("cargo:rustc-link-arg-bin={bin}={arg}");
+        }
+        println!("cargo:rustc-link-arg-bin={bin}=-Wl,-T,{here}/{script}");
     }
-    println!("cargo:rustc-link-arg-bin=l0=-Wl,-T,{here}/link.ld");
 }

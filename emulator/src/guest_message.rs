@@ -178,6 +178,39 @@ fn seal(key: &[u8; VMPCK_BYTES], message: &mut Page) -> Result<(), MessageError>
     Ok(())
 }
 
+/// The guest's side: a request for a report, for guests that test the platform.
+pub fn report_request(
+    key: &[u8; VMPCK_BYTES],
+    sequence: u64,
+    report_data: &[u8; REPORT_DATA_BYTES],
+) -> Result<Page, MessageError> {
+    let mut page = Page::ZERO;
+    page.set_u64(SEQUENCE, sequence);
+    page.set(ALGORITHM, &[AES_256_GCM, 1]);
+    page.set_u16(HEADER_SIZE, HEADER_BYTES as u16);
+    page.set(MESSAGE_TYPE, &[REPORT_REQUEST, 1]);
+    page.set_u16(MESSAGE_SIZE, REPORT_REQUEST_BYTES as u16);
+    page.set(HEADER_BYTES, report_data);
+    seal(key, &mut page)?;
+    Ok(page)
+}
+
+/// The guest's side: the report in an answer, if it is the expected one and of status 0.
+pub fn open_report(
+    key: &[u8; VMPCK_BYTES],
+    sequence: u64,
+    mut answer: Page,
+) -> Option<[u8; REPORT_BYTES]> {
+    let size = REPORT_AT + REPORT_BYTES;
+    let expected = answer.u64(SEQUENCE) == sequence
+        && answer.bytes()[MESSAGE_TYPE] == REPORT_REQUEST + 1
+        && usize::from(answer.u16(MESSAGE_SIZE)) == size;
+    if !expected || open(key, &mut answer, size).is_err() {
+        return None;
+    }
+    (answer.u32(HEADER_BYTES) == 0).then(|| answer.field(HEADER_BYTES + REPORT_AT))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

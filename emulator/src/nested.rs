@@ -93,8 +93,8 @@ impl<M: TableMemory> NestedTables<M> {
             (PAGE_BYTES, 0)
         };
         if large && self.is_table(slot) {
-            // Small pages are there already: keep their table, map only what was asked for.
-            return Ok(());
+            // Small pages are there already: their table stays, and gets what was asked for.
+            return self.map(tree, gpa, host, false);
         }
         let entry = host & !(size - 1) | flag | PRESENT_WRITE_USER;
         self.memory.write(slot, entry);
@@ -229,6 +229,11 @@ mod tests {
             .map(Tree::Private, 0x40_0000, 0x1_0040_0000, true)
             .expect("mapped");
         assert_eq!(translate(&tables, root, gpa), Some(0x1_005f_f004));
+        assert_eq!(
+            translate(&tables, root, 0x40_0000 | C_BIT),
+            Some(0x1_0040_0000)
+        );
+        assert_eq!(translate(&tables, root, 0x40_1000 | C_BIT), None);
         tables.unmap_large(Tree::Private, 0x40_0000);
         assert_eq!(translate(&tables, root, gpa), None);
     }

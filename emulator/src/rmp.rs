@@ -262,8 +262,8 @@ mod tests {
             assert_eq!(rmp.assign(0x40_3000, Size::Small), Ok(()));
             let entry = rmp.entry(0x40_3000).expect("memory");
             assert!(entry.is_assigned() && !entry.is_validated());
-            // Its neighbours stayed private.
-            assert!(rmp.entry(0x40_4000).is_some_and(Entry::is_assigned));
+            // Its neighbours are not shared.
+            assert!(!rmp.entry(0x40_4000).is_some_and(Entry::is_shared));
         });
     }
 
