@@ -278,7 +278,8 @@ fn report() {
     }
     let replay = guest_message::report_request(&key, 3, &data);
     write(REQUEST, replay.expect("a short message"));
-    let status = ghcb_call(&mut Page::ZERO, [0x8000_0011, REQUEST, RESPONSE]);
+    let mut replayed = Page::ZERO;
+    let status = ghcb_call(&mut replayed, [0x8000_0011, REQUEST, RESPONSE]);
     check("a replay is refused", status[1] != 0);
 }
 
