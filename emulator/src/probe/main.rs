@@ -64,7 +64,9 @@ unsafe extern "C" {
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
     msr_call(5 << 12 | 0xff << 16 | 0x100);
-    loop {}
+    loop {
+        core::hint::spin_loop();
+    }
 }
 
 /// The probe has no heap.
@@ -202,7 +204,9 @@ extern "C" fn probe_main() -> ! {
     second_cpu();
     breaches();
     msr_call(DONE);
-    loop {}
+    loop {
+        core::hint::spin_loop();
+    }
 }
 
 /// #VC for CPUID, which is all that the probe causes.
