@@ -147,6 +147,8 @@ pub(crate) fn run() {
         }
     }
     log!("selftest: {} tests, {broken} not as expected", TESTS.len());
+    let cycles = Guest::new(&mut cpu).cycles_per_exit();
+    log!("selftest: an exit and the way back take {cycles} cycles");
     if broken > 0 {
         log::end(End::Selftest)
     }
@@ -271,6 +273,17 @@ impl<'a> Guest<'a> {
         } else {
             0
         }
+    }
+
+    /// Cycles for the way from the guest to L0 and back.
+    fn cycles_per_exit(&mut self) -> u64 {
+        const EXITS: u64 = 10_000;
+        self.run_code(&[0x0f, 0xa2]);
+        let started = crate::cpu::ticks();
+        for _ in 0..EXITS {
+            self.cpu.run();
+        }
+        (crate::cpu::ticks() - started) / EXITS
     }
 
     fn intercept_tsc(&mut self) {
