@@ -28,6 +28,8 @@ const HOLE: u64 = 0x10_0000;
 const VC: u64 = 29;
 const GP: u64 = 13;
 const HANDLER: u64 = CODE + 0x80;
+/// Masks of the two interrupt controllers.
+const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
 const INJECT_EXCEPTION: u64 = 3 << 8 | 1 << 11 | 1 << 31;
 
 /// What a test found.
@@ -103,6 +105,10 @@ const TESTS: &[Test] = &[
         g.run_code(&[0x0f, 0x01, 0xf9]);
         defect(g.cpu.exit().0, 0x6e, 0x87)
     }),
+    (
+        "defect D: a faulted interrupt is reported as an exception",
+        |g| g.faulted_interrupt(),
+    ),
     ("a guest without EFER.SVME is refused", |g| {
         g.cpu
             .set_saved(field::EFER, g.cpu.saved(field::EFER) & !0x1000);
@@ -273,6 +279,42 @@ impl<'a> Guest<'a> {
         } else {
             0
         }
+    }
+
+    /// An interrupt whose delivery meets a hole in the nested tables.
+    fn faulted_interrupt(&mut self) -> Finding {
+        const VECTOR: u64 = 0x60;
+        const TO_SELF: u32 = 1 << 18 | 1 << 14;
+        const VALID: u64 = 1 << 31;
+        const EXCEPTION: u64 = 3 << 8;
+        let apic = |register: u64, value: u32| {
+            memory::write_device(0xfee0_0000 + register, &value.to_le_bytes());
+        };
+        // QEMU's BIOS left the timer running: its interrupt would come first.
+        let masks = PIC_MASKS.map(crate::cpu::in8);
+        PIC_MASKS
+            .into_iter()
+            .for_each(|port| crate::cpu::out8(port, 0xff));
+        apic(0xf0, 0x1ff);
+        apic(0x300, TO_SELF | VECTOR as u32);
+        let table = Segment {
+            selector: 0,
+            attributes: 0,
+            limit: 0xfff,
+            base: HOLE,
+        };
+        table.write(self.cpu.vmcb_mut(), SAVE + field::IDTR);
+        self.cpu.set_saved(field::RFLAGS, 0x202);
+        self.run_code(&[0x90, 0x90, 0xf4]);
+        let event = self.cpu.vmcb().u64(control::EXIT_INTERRUPT) & 0xffff_ffff;
+        // End of interrupt: nothing of the test stays.
+        apic(0xb0, 0);
+        crate::cpu::out8(PIC_MASKS[0], masks[0]);
+        crate::cpu::out8(PIC_MASKS[1], masks[1]);
+        if self.cpu.exit().0 != exit::NPF {
+            return Finding::Broken;
+        }
+        defect(event, VALID | EXCEPTION | VECTOR, VALID | VECTOR)
     }
 
     /// Cycles for the way from the guest to L0 and back.
