@@ -161,6 +161,8 @@ fn unvalidated(exit: &mut Exit<'_>, info1: u64, address: u64) {
             "unvalidated: {} at {address:#x}, rip {rip:#x}",
             access(info1)
         );
+    }
+    if exit.platform.statistics.unvalidated == 1 {
         exit.name_known_bug(address);
     }
     if exit.platform.options.is_strict(Check::Unvalidated) {
