@@ -103,7 +103,7 @@ fn memory_map(rom_bytes: u64) -> MemoryMap {
     map
 }
 
-/// Keys for guest messages. They are as public as this program.
+/// Keys for guest messages: others at every launch, but no secret.
 fn message_keys() -> Vmpcks {
     use sha2::{Digest, Sha256};
     core::array::from_fn(|level| {
