@@ -32,5 +32,7 @@ pub mod vmcb;
 pub mod vmsa;
 pub mod walk;
 
+#[cfg(all(feature = "host", not(feature = "l0")))]
+pub mod hierarchy;
 #[cfg(all(feature = "std", not(feature = "l0")))]
 pub mod qemu;

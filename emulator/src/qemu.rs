@@ -11,6 +11,10 @@ pub const OPTIONS_FILE: &str = "opt/cloister/l0";
 pub const LOG_PORT: u16 = 0xe9;
 /// A CPU with SVM, 52 physical address bits for the C-bit, and five levels of tables.
 pub const CPU: &str = "EPYC-Milan,phys-bits=52,+la57";
+/// The most CPUs of a guest.
+pub const MAX_CPUS: u32 = 2;
+/// The most RAM of a guest: it has to end below the devices at 4 GiB.
+pub const MAX_MEMORY_MIB: u64 = 2048;
 /// Memory for L0 itself, its tables and the firmware's private pages, beside the guest's own.
 const L0_MIB: u64 = 128;
 
@@ -30,9 +34,9 @@ pub struct Machine {
     pub l0: PathBuf,
     /// The firmware image, if not only the self-test shall run.
     pub firmware: Option<PathBuf>,
-    /// The guest's RAM: a multiple of 2, at most 2048.
+    /// The guest's RAM: a multiple of 2, at most [`MAX_MEMORY_MIB`].
     pub memory_mib: u64,
-    /// The guest's CPUs, 1 or 2.
+    /// The guest's CPUs, at most [`MAX_CPUS`].
     pub cpus: u32,
     /// Words of [`crate::checks::Options`].
     pub options: String,
@@ -104,8 +108,8 @@ impl Machine {
     }
 }
 
-/// In QEMU's option lists a comma inside a value is written twice.
-fn with_path(prefix: &str, path: &std::path::Path) -> OsString {
+/// A word of QEMU's command line that ends in a path. In QEMU's option lists a comma inside a value is written twice.
+pub fn with_path(prefix: &str, path: &std::path::Path) -> OsString {
     let path = path.to_string_lossy().replace(',', ",,");
     format!("{prefix}{path}").into()
 }

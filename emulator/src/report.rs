@@ -20,6 +20,10 @@ const SIGNATURE_ALGORITHM: u32 = 1;
 const PLATFORM_INFO: u64 = 0;
 /// Every TCB version: boot loader 1, TEE 1, SNP 1, microcode 1. No real platform has these.
 pub const TCB: [u8; 8] = [1, 1, 0, 0, 0, 0, 1, 1];
+/// The product that the platform says it is; its processors are QEMU's `EPYC-Milan`.
+pub const PRODUCT: &str = "Milan";
+/// Names this platform in reports, so that nobody takes it for a chip.
+pub const CHIP_ID: [u8; 64] = *b"CLOISTER EMULATOR: NO CHIP, NO PROTECTION, REPORTS ARE FOR TESTS";
 /// No migration agent.
 const NO_AGENT: [u8; 32] = [0xff; 32];
 /// SNP firmware version 1.55.0: build, minor, major.

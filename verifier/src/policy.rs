@@ -1,5 +1,6 @@
 //! What the one who asks accepts. Everything in here comes from the caller or is built in; nothing from evidence.
 
+use crate::carrier::{Carried, CarrierError};
 use crate::certificate::{Certificate, CertificateError, Kind};
 use crate::product::Product;
 use crate::report::Cpuid;
@@ -72,6 +73,26 @@ impl Policy {
             crls: Vec::new(),
             clock_skew_s: CLOCK_SKEW_S,
         }
+    }
+
+    /// What is asked of an emulated platform: that its chain ends in this root of its own. AMD's roots are not among the
+    /// roots, and what says something about real machines only, product, TCB floor, memory aliases, is not asked.
+    /// `root` is PEM or DER.
+    ///
+    /// # Errors
+    /// [`RootError`].
+    pub fn emulated(root: &[u8]) -> Result<Self, RootError> {
+        let mut roots = Roots(Vec::new());
+        roots.trust_emulated(root)?;
+        Ok(Self {
+            roots,
+            products: Product::ALL.to_vec(),
+            tcb_floors: Product::ALL
+                .map(|product| TcbFloor::new(product, None, 0, 0))
+                .to_vec(),
+            require_alias_check: false,
+            ..Self::new()
+        })
     }
 
     /// The floor for a processor: that of its model if there is one, else that of the product. A report that does not
@@ -168,9 +189,11 @@ impl TrustedRoot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RootError {
-    /// It cannot be read.
+    /// The file is neither PEM nor DER.
+    File(CarrierError),
+    /// The certificate cannot be read.
     Certificate(CertificateError),
-    /// It is not an ARK, or not signed by itself.
+    /// It is not one ARK, or not signed by itself.
     NotARoot,
     /// Its organization is not [`EMULATED_ORGANIZATION`](crate::certificate::EMULATED_ORGANIZATION), so that its
     /// evidence could be taken for a real machine's.
@@ -180,8 +203,9 @@ pub enum RootError {
 impl fmt::Display for RootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::File(error) => write!(f, "the root certificate cannot be read: {error}"),
             Self::Certificate(error) => write!(f, "the root certificate cannot be read: {error}"),
-            Self::NotARoot => write!(f, "the certificate is not a self-signed ARK"),
+            Self::NotARoot => write!(f, "the file does not hold one self-signed ARK"),
             Self::NotEmulated => write!(
                 f,
                 "the root certificate is not marked as an emulated platform's"
@@ -206,11 +230,16 @@ impl Roots {
         Self(roots.into())
     }
 
-    /// Accepts chains that end in this root of an emulated platform. Every appraisal that does says so.
+    /// Accepts chains that end in this root of an emulated platform, PEM or DER. Every appraisal that does says so.
     ///
     /// # Errors
     /// [`RootError`].
-    pub fn trust_emulated(&mut self, der: &[u8]) -> Result<(), RootError> {
+    pub fn trust_emulated(&mut self, root: &[u8]) -> Result<(), RootError> {
+        let mut carried = Carried::default();
+        carried.add_file(root).map_err(RootError::File)?;
+        let [der] = &carried.certificates[..] else {
+            return Err(RootError::NotARoot);
+        };
         let certificate = Certificate::parse(der).map_err(RootError::Certificate)?;
         let is_root = certificate.kind() == Kind::Ark
             && certificate.names_as_issuer(&certificate)
@@ -263,9 +292,10 @@ mod tests {
             roots.trust_emulated(AMD_ROOTS[1]),
             Err(RootError::NotEmulated)
         );
+        assert_eq!(roots.trust_emulated(b""), Err(RootError::NotARoot));
         assert_eq!(
-            roots.trust_emulated(b""),
-            Err(RootError::Certificate(CertificateError::Der))
+            roots.trust_emulated(b"no certificate"),
+            Err(RootError::File(CarrierError::Table))
         );
         assert_eq!(roots, Roots::amd());
     }

@@ -201,7 +201,7 @@ fn guest_request(exit: &mut Exit<'_>, request: u64, response: u64) -> u64 {
             vmpl: request.vmpl,
             measurement,
             report_id: signer::report_id(&measurement),
-            chip_id: signer::CHIP_ID,
+            chip_id: report::CHIP_ID,
             cpu_signature,
         });
         signer::sign(&mut report);

@@ -20,10 +20,6 @@ const NO_DEVICE: u8 = 0xff;
 /// How long one byte may take: about ten seconds.
 const PATIENCE_TICKS: u64 = 30_000_000_000;
 
-/// Names this platform in reports, so that nobody takes it for a chip.
-pub(crate) const CHIP_ID: [u8; 64] =
-    *b"CLOISTER EMULATOR: NO CHIP, NO PROTECTION, REPORTS ARE FOR TESTS";
-
 /// A name for this guest.
 pub(crate) fn report_id(measurement: &[u8; DIGEST_BYTES]) -> [u8; 32] {
     core::array::from_fn(|index| measurement[index] ^ 0x5a)
