@@ -175,6 +175,17 @@ fn fetch_keys(
     transport: &Transport,
     policy: &Policy,
 ) -> Result<(Attestation, ohttp::Client), ClientError> {
+    let (evidence, nonce) = fetch_evidence(transport)?;
+    // The keys come out of the evidence itself, so they are the ones that it speaks for.
+    let keys = keyconfig::decode_list(&evidence.key_configs)?;
+    let attestation = policy.appraise(&evidence, &keys, &nonce)?;
+    Ok((attestation, ohttp::Client::new(keys.preferred())))
+}
+
+/// Evidence for a fresh nonce, and the nonce.
+pub(crate) fn fetch_evidence(
+    transport: &Transport,
+) -> Result<(Evidence, [u8; evidence::NONCE_BYTES]), ClientError> {
     let mut nonce = [0; evidence::NONCE_BYTES];
     SysRng
         .try_fill_bytes(&mut nonce)
@@ -193,11 +204,7 @@ fn fetch_keys(
         });
     }
     expect_type(transport, "GET", paths::EVIDENCE, &answer, media::CMW_CBOR)?;
-    let evidence = Evidence::decode(&answer.body)?;
-    // The keys come out of the evidence itself, so they are the ones that it speaks for.
-    let keys = keyconfig::decode_list(&evidence.key_configs)?;
-    let attestation = policy.appraise(&evidence, &keys, &nonce)?;
-    Ok((attestation, ohttp::Client::new(keys.preferred())))
+    Ok((Evidence::decode(&answer.body)?, nonce))
 }
 
 /// What an answer in the clear says went wrong; its status alone when it says nothing.

@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::messages::{self, Format, MessagesError};
+use crate::policy_arguments::{PolicyArguments, PolicyError};
 use crate::verify::{self, Verify, VerifyError};
 use crate::{Client, ClientError, Policy};
 
@@ -37,8 +38,8 @@ enum Command {
     /// Ask for a summary of a chat thread, a mail or an article.
     #[command(after_help = ASK_HELP)]
     Ask(Ask),
-    /// Appraise an attestation report, check by check.
-    #[command(after_help = verify::HELP)]
+    /// Appraise a server's evidence or an attestation report, check by check.
+    #[command(after_help = verify::help())]
     Verify(Verify),
 }
 
@@ -50,7 +51,11 @@ Messages file:
   Read as JSON if the name ends in .json or the text begins with [ or {; --format decides otherwise.
 
 Example:
-  cloister ask --server http://127.0.0.1:8080 --messages thread.json --style bullets --insecure-no-attestation
+  cloister ask --server http://127.0.0.1:8080 --messages thread.json --style bullets \\
+    --measurement $(cargo xtask measure | tail -1)
+
+Nothing is sent before the server's evidence is accepted. On platform plain there is none (--insecure-no-attestation), on
+the emulated SNP platform it is that of your own keys (--trust-emulated-root).
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was sent).";
 
@@ -77,6 +82,8 @@ struct Ask {
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    policy: PolicyArguments,
     /// Accept a server that proves nothing about itself. Whoever runs it can read the messages. For tests.
     #[arg(long)]
     insecure_no_attestation: bool,
@@ -96,6 +103,8 @@ enum CommandError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error(transparent)]
     Verify(#[from] VerifyError),
     #[error("cannot write the result: {0}")]
     Output(#[from] std::io::Error),
@@ -105,6 +114,7 @@ impl CommandError {
     fn status(&self) -> u8 {
         match self {
             Self::Client(ClientError::Refused(_)) => REFUSED,
+            Self::Verify(error) if error.is_refusal() => REFUSED,
             _ => FAILED,
         }
     }
@@ -139,6 +149,8 @@ fn ask(ask: &Ask) -> Result<(), CommandError> {
     let request = read_request(ask)?;
     let policy = Policy {
         accept_unattested: ask.insecure_no_attestation,
+        snp: ask.policy.policy()?,
+        certificates: ask.policy.certificates()?,
     };
     let mut client = Client::connect(&ask.server, Duration::from_secs(ask.timeout), policy)?;
     let started = Instant::now();
@@ -194,6 +206,7 @@ fn print(ask: &Ask, client: &Client, response: &Response, took: Duration) -> std
                 "kind": attestation.kind(),
                 "attested": attestation.is_attested(),
                 "notice": attestation.notice(),
+                "appraisal": attestation.appraisal().map(verify::document),
             },
         });
         return writeln!(out, "{document}");

@@ -5,7 +5,7 @@
 //! use cloister_client::{Client, Policy};
 //! use cloister_protocol::api::summarize::{Message, Request, Style};
 //!
-//! let policy = Policy { accept_unattested: true };
+//! let policy = Policy { accept_unattested: true, ..Policy::default() };
 //! let mut client = Client::connect("http://127.0.0.1:8080", Duration::from_secs(600), policy)?;
 //! let messages = vec![Message::new("Ana", "The launch moves to Thursday.")];
 //! let response = client.summarize(&Request { messages, style: Style::Headline, max_tokens: None })?;
@@ -18,6 +18,7 @@ mod client;
 pub mod command;
 pub mod messages;
 mod policy;
+mod policy_arguments;
 mod transport;
 mod verify;
 

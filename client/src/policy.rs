@@ -1,45 +1,73 @@
 //! What a client accepts as proof that it talks to the right program on the right machine.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use cloister_protocol::evidence::{Evidence, Kind, NONCE_BYTES};
 use cloister_protocol::keyconfig::KeyConfigList;
+use cloister_verifier::carrier::{Carried, CarrierError};
+use cloister_verifier::{Appraisal, Check, Claims, Context, appraise};
 
 /// What is accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// Servers without any evidence too. Whoever runs such a server can read what is sent to it.
     pub accept_unattested: bool,
+    /// What SEV-SNP evidence must show. By default nothing is accepted, since there is no reference value.
+    pub snp: cloister_verifier::Policy,
+    /// Certificates beside those that come with the evidence.
+    pub certificates: Carried,
 }
 
 /// What an accepted server has shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Attestation {
     /// Nothing; it was accepted because the policy says so.
     None,
+    /// An SEV-SNP report that passed each of these checks.
+    SevSnp(Box<Appraisal>),
 }
 
 impl Attestation {
     /// The kind, in a word.
-    pub fn kind(self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
-            Self::None => Kind::None.name(),
+            Self::None => "none",
+            Self::SevSnp(appraisal) if appraisal.is_emulated() => "sev-snp-emulated",
+            Self::SevSnp(_) => "sev-snp",
         }
     }
 
     /// Whether a hardware root vouches for the server.
-    pub fn is_attested(self) -> bool {
+    pub fn is_attested(&self) -> bool {
         match self {
             Self::None => false,
+            Self::SevSnp(appraisal) => !appraisal.is_emulated(),
         }
     }
 
     /// What every output says.
-    pub fn notice(self) -> &'static str {
+    pub fn notice(&self) -> &'static str {
         match self {
             Self::None => {
                 "NOT ATTESTED (--insecure-no-attestation): nothing proves which program answered; \
                  whoever runs the server can read the messages"
             }
+            Self::SevSnp(appraisal) if appraisal.is_emulated() => {
+                "EMULATED ATTESTATION (--trust-emulated-root): every check was made, and none of them proves anything \
+                 about a machine; whoever runs the server can read the messages"
+            }
+            Self::SevSnp(_) => {
+                "Attested by SEV-SNP: the evidence was accepted before anything was sent"
+            }
+        }
+    }
+
+    /// The checks, if there was evidence to check.
+    pub fn appraisal(&self) -> Option<&Appraisal> {
+        match self {
+            Self::None => None,
+            Self::SevSnp(appraisal) => Some(appraisal),
         }
     }
 }
@@ -70,9 +98,27 @@ pub enum Refusal {
         /// Epoch in the key config list.
         keys: u64,
     },
+    /// A check of the evidence failed, or could not be made.
+    #[error(
+        "refused: the server's evidence is not acceptable; nothing was sent.\n{}See every check with \
+         `cloister verify --server URL` and the same policy.",
+        unacceptable(.0)
+    )]
+    Evidence(Box<Appraisal>),
+    /// What should be certificates beside the evidence is something else.
+    #[error(
+        "refused: the certificates with the server's evidence cannot be read: {0}; nothing was sent"
+    )]
+    Certificates(CarrierError),
     /// A kind that this client cannot judge.
     #[error("refused: this client cannot judge evidence of kind `{0}`; nothing was sent")]
     UnknownKind(&'static str),
+}
+
+fn unacceptable(appraisal: &Appraisal) -> String {
+    let failed = |check: &&Check| !check.outcome.is_acceptable();
+    let lines = appraisal.checks().iter().filter(failed);
+    lines.map(|check| format!("  {check}\n")).collect()
 }
 
 impl Policy {
@@ -98,9 +144,52 @@ impl Policy {
         match &evidence.kind {
             Kind::None if self.accept_unattested => Ok(Attestation::None),
             Kind::None => Err(Refusal::Unattested),
+            Kind::SevSnp(report) => {
+                let appraisal = Box::new(self.appraise_snp(evidence, &report[..], Some(nonce))?);
+                match appraisal.is_accepted() {
+                    true => Ok(Attestation::SevSnp(appraisal)),
+                    false => Err(Refusal::Evidence(appraisal)),
+                }
+            }
             other => Err(Refusal::UnknownKind(other.name())),
         }
     }
+
+    /// Checks an SEV-SNP report, and that it speaks for the keys that came with it.
+    pub(crate) fn appraise_snp(
+        &self,
+        evidence: &Evidence,
+        report: &[u8],
+        nonce: Option<&[u8; NONCE_BYTES]>,
+    ) -> Result<Appraisal, Refusal> {
+        let mut carried = self.certificates.clone();
+        carried
+            .add_file(&evidence.certificates)
+            .map_err(Refusal::Certificates)?;
+        let claims = Claims {
+            epoch: evidence.epoch,
+            key_configs: evidence.key_configs.clone(),
+            tls_public_key: Vec::new(),
+            nonce: evidence.nonce,
+        };
+        let shown = cloister_verifier::Evidence {
+            report: report.to_vec(),
+            carried,
+            claims: Some(claims),
+        };
+        let context = Context {
+            now_s: now_s(),
+            nonce,
+            key_configs: Some(&evidence.key_configs),
+        };
+        Ok(appraise(&shown, &self.snp, &context))
+    }
+}
+
+/// Seconds since 1970 by this machine's clock.
+pub(crate) fn now_s() -> Option<u64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.ok().map(|since| since.as_secs())
 }
 
 #[cfg(test)]
@@ -133,9 +222,14 @@ mod tests {
             key_configs: keys.key_configs(),
             epoch,
             nonce,
+            certificates: Vec::new(),
         };
         let keys = decode_list(&evidence.key_configs).expect("just encoded");
-        Policy { accept_unattested }.appraise(&evidence, &keys, &NONCE)
+        let policy = Policy {
+            accept_unattested,
+            ..Policy::default()
+        };
+        policy.appraise(&evidence, &keys, &NONCE)
     }
 
     #[test]

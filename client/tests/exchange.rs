@@ -17,9 +17,13 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
-const ACCEPT: Policy = Policy {
-    accept_unattested: true,
-};
+
+fn accept() -> Policy {
+    Policy {
+        accept_unattested: true,
+        ..Policy::default()
+    }
+}
 
 /// How the server differs from one that does all right.
 #[derive(Clone, Copy, PartialEq)]
@@ -125,6 +129,7 @@ fn answer(state: &mut State, target: &str, body: &[u8]) -> (u16, &'static str, V
                 key_configs,
                 epoch: 1,
                 nonce,
+                certificates: Vec::new(),
             }
             .encode(),
         );
@@ -197,7 +202,7 @@ fn request() -> Request {
 }
 
 fn ask(server: &Server) -> Result<Response, ClientError> {
-    Client::connect(&server.url, TIMEOUT, ACCEPT)?.summarize(&request())
+    Client::connect(&server.url, TIMEOUT, accept())?.summarize(&request())
 }
 
 fn seen(server: &Server) -> Vec<String> {
@@ -284,7 +289,7 @@ fn another_kind_of_server_is_recognized() {
 #[test]
 fn a_request_without_text_is_not_sent() {
     let server = serve(Behaviour::Right);
-    let mut client = Client::connect(&server.url, TIMEOUT, ACCEPT).expect("connected");
+    let mut client = Client::connect(&server.url, TIMEOUT, accept()).expect("connected");
     let empty = Request {
         messages: vec![],
         style: Style::Bullets,

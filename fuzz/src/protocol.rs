@@ -208,6 +208,7 @@ pub fn evidence_seeds() -> Vec<Vec<u8>> {
         key_configs: b"keys".to_vec(),
         epoch: 7,
         nonce: Some([9; 32]),
+        certificates: b"certificates".to_vec(),
     };
     let cached = Evidence {
         nonce: None,

@@ -1,15 +1,21 @@
-//! Brings the model pack from the host into private memory and believes nothing that the image's
-//! manifest does not name by its digest.
+//! Brings the host's files into private memory. Of the model pack nothing is believed that the image's
+//! manifest does not name by its digest; certificates are passed on unread.
 
 use crate::device::fw_cfg::{FwCfg, FwCfgError, Reader};
 use crate::memory::shared::SharedPool;
 use crate::stop::Reason;
+use alloc::vec;
+use alloc::vec::Vec;
 use cloister_boot::manifest::ModelRef;
 use cloister_engine::pack::Head;
+use cloister_protocol::evidence::MAX_CERTIFICATES_BYTES;
 use core::fmt;
 
-/// Name of the host's file.
+/// Name of the host's file with the model pack.
 pub const FILE: &str = "opt/cloister/model";
+/// Name of the host's file with the certificates that go with the guest's reports.
+pub const CERTIFICATES_FILE: &str = "opt/cloister/certificates";
+
 /// Why the model was not loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -116,6 +122,20 @@ pub fn model(
         return Err(LoadError::TooLong(has, model.pack_bytes));
     }
     chunks(&head, body, &mut reader, progress)
+}
+
+/// The certificates that the host hands the guest; empty if it has none. They are not measured, and not
+/// read here: a client judges them.
+pub fn certificates(device: FwCfg<'_>, pool: &'static SharedPool) -> Result<Vec<u8>, FwCfgError> {
+    let Some(file) = device.find(CERTIFICATES_FILE)? else {
+        return Ok(Vec::new());
+    };
+    if file.bytes > MAX_CERTIFICATES_BYTES as u32 {
+        return Err(FwCfgError::TooLong(file.bytes));
+    }
+    let mut bytes = vec![0; file.bytes as usize];
+    device.open(file, pool)?.read(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn chunks(

@@ -70,6 +70,12 @@ pub fn kernel_main(handover: &Handover) -> ! {
         "the manifest in the ROM cannot be read",
     );
     let pack = prepare_memory(platform, device, space, &manifest, ram_bytes, &clock);
+    let certificates = load::certificates(device, shared::pool());
+    let certificates = require(
+        certificates,
+        Reason::FirmwareConfig,
+        "the certificates (opt/cloister/certificates, at most 64 KiB) cannot be read",
+    );
     let drbg = entropy::fork();
     service::run(Machine {
         platform,
@@ -77,6 +83,7 @@ pub fn kernel_main(handover: &Handover) -> ! {
         drbg,
         manifest,
         model_pack: pack,
+        certificates,
     })
 }
 

@@ -8,6 +8,7 @@
 //!   "evidence": [kind-media-type, bytes, 4],          ; 4: the bit of evidence, RFC 9999 section 3.1.1
 //!   "keys":     ["application/ohttp-keys", bytes],
 //!   ? "nonce":  ["application/vnd.cloister.nonce", bytes .size 32],
+//!   ? "certificates": ["application/vnd.cloister.certificates", bytes, 2],    ; 2: the bit of endorsements
 //!   * tstr => cbor-record                             ; passed over
 //! }
 //! ```
@@ -16,7 +17,9 @@
 //!
 //! A machine without a trusted execution environment has no evidence. It says so in the entry where evidence would
 //! stand ([`Kind::None`]), and a client refuses it unless it was told otherwise. An SEV-SNP guest has its attestation
-//! report there ([`Kind::SevSnp`]), as the security processor made it; [`report_data`] says what it binds.
+//! report there ([`Kind::SevSnp`]), as the security processor made it; [`report_data`] says what it binds. The
+//! certificates that go with it are what the guest's launcher handed it, PEM, DER or a table of AMD 56421; the guest has
+//! not read them.
 
 use crate::api::media;
 use crate::keyconfig;
@@ -43,17 +46,24 @@ pub const COLLECTION_TYPE: &str = "urn:cloister:evidence:v1";
 /// The key that RFC 9999 reserves for the type of a collection.
 const TYPE_KEY: &str = "__cmwc_t";
 
+/// The indicator of a record that holds endorsements: bit 1 (RFC 9999, section 3.1.1).
+const INDICATOR_ENDORSEMENTS: u32 = 1 << 1;
+
 /// The indicator of a record that holds evidence: bit 2 (RFC 9999, section 3.1.1).
 const INDICATOR_EVIDENCE: u32 = 1 << 2;
 
 const EPOCH_MEDIA_TYPE: &str = "application/vnd.cloister.epoch";
 const NONCE_MEDIA_TYPE: &str = "application/vnd.cloister.nonce";
+const CERTIFICATES_MEDIA_TYPE: &str = "application/vnd.cloister.certificates";
 const NONE_MEDIA_TYPE: &str = "application/vnd.cloister.no-evidence";
 
 const SEV_SNP_MEDIA_TYPE: &str = "application/vnd.cloister.sev-snp-report";
 
 /// Bytes of an SEV-SNP attestation report (AMD publication 56860).
 pub const SEV_SNP_REPORT_BYTES: usize = 1184;
+
+/// The most bytes of the certificates that go with the evidence.
+pub const MAX_CERTIFICATES_BYTES: usize = 64 << 10;
 
 /// What vouches for the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +104,9 @@ pub struct Evidence {
     pub epoch: u64,
     /// The nonce that the client sent; none in the cached evidence of an epoch.
     pub nonce: Option<[u8; NONCE_BYTES]>,
+    /// The certificates of the key that signed the report, in any form; empty for none. Nobody vouches for them but their
+    /// own signatures.
+    pub certificates: Vec<u8>,
 }
 
 /// Why evidence was refused.
@@ -165,7 +178,8 @@ impl From<minicbor::decode::Error> for EvidenceError {
 impl Evidence {
     /// The encoded collection.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.key_configs.len() + SEV_SNP_REPORT_BYTES + 512);
+        let variable_bytes = self.key_configs.len() + self.certificates.len();
+        let mut out = Vec::with_capacity(variable_bytes + SEV_SNP_REPORT_BYTES + 512);
         self.write(&mut Encoder::new(&mut out))
             .expect("a vector takes whatever is written");
         out
@@ -173,7 +187,8 @@ impl Evidence {
 
     fn write(&self, encoder: &mut Encoder<&mut Vec<u8>>) -> WriteResult {
         // RFC 8949 orders keys by their encoding: shorter ones first, then byte by byte.
-        encoder.map(4 + u64::from(self.nonce.is_some()))?;
+        let has_certificates = !self.certificates.is_empty();
+        encoder.map(4 + u64::from(self.nonce.is_some()) + u64::from(has_certificates))?;
         write_record(encoder, "keys", media::OHTTP_KEYS, &self.key_configs, None)?;
         write_record(
             encoder,
@@ -188,7 +203,13 @@ impl Evidence {
         encoder.str(TYPE_KEY)?.str(COLLECTION_TYPE)?;
         let (media_type, value) = self.kind.record();
         let indicator = Some(INDICATOR_EVIDENCE);
-        write_record(encoder, "evidence", media_type, value, indicator)
+        write_record(encoder, "evidence", media_type, value, indicator)?;
+        if has_certificates {
+            let (label, media_type) = ("certificates", CERTIFICATES_MEDIA_TYPE);
+            let indicator = Some(INDICATOR_ENDORSEMENTS);
+            write_record(encoder, label, media_type, &self.certificates, indicator)?;
+        }
+        Ok(())
     }
 
     /// Decodes a collection. Entries with labels that are not known are passed over.
@@ -222,6 +243,10 @@ impl Evidence {
             key_configs: key_configs.to_vec(),
             epoch: u64::from_be_bytes(epoch.array("epoch", EPOCH_MEDIA_TYPE)?),
             nonce,
+            certificates: match entries.certificates {
+                Some(record) => record.certificates()?.to_vec(),
+                None => Vec::new(),
+            },
         })
     }
 }
@@ -250,6 +275,7 @@ struct Entries<'a> {
     epoch: Option<Record<'a>>,
     nonce: Option<Record<'a>>,
     evidence: Option<Record<'a>>,
+    certificates: Option<Record<'a>>,
     has_type: bool,
 }
 
@@ -281,6 +307,7 @@ impl<'a> Entries<'a> {
             "epoch" => ("epoch", &mut self.epoch),
             "nonce" => ("nonce", &mut self.nonce),
             "evidence" => ("evidence", &mut self.evidence),
+            "certificates" => ("certificates", &mut self.certificates),
             _ => return Record::read(decoder).map(drop),
         };
         match slot.replace(Record::read(decoder)?) {
@@ -345,6 +372,17 @@ impl<'a> Record<'a> {
         self.value(label, media_type)?
             .try_into()
             .map_err(|_| EvidenceError::Entry { label })
+    }
+
+    fn certificates(&self) -> Result<&'a [u8], EvidenceError> {
+        let label = "certificates";
+        if self.value.len() > MAX_CERTIFICATES_BYTES {
+            return Err(EvidenceError::TooLarge);
+        }
+        match (self.media_type, self.indicator) {
+            (CERTIFICATES_MEDIA_TYPE, Some(INDICATOR_ENDORSEMENTS)) => Ok(self.value),
+            _ => Err(EvidenceError::Entry { label }),
+        }
     }
 
     fn kind(&self) -> Result<Kind, EvidenceError> {

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use cloister_client::{Client, Policy};
 use xtask::image_build::{self, Image};
 use xtask::models::ModelChoice;
-use xtask::qemu::{Accelerator, Guest, GuestError, GuestOptions, Qemu, Stop};
+use xtask::qemu::{
+    Accelerator, EmulatedPlatform, Guest, GuestError, GuestOptions, Platform, Qemu, Stop,
+};
 use xtask::workspace::Workspace;
 
 use crate::raw::{self, Answer};
@@ -17,10 +19,14 @@ use crate::raw::{self, Answer};
 pub const BOOT_TIMEOUT: Duration = Duration::from_secs(240);
 /// No test waits longer for one answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
-/// Unattested guests are accepted: there are no others yet.
-pub const POLICY: Policy = Policy {
-    accept_unattested: true,
-};
+
+/// For guests on platform plain.
+pub fn accept_unattested() -> Policy {
+    Policy {
+        accept_unattested: true,
+        ..Policy::default()
+    }
+}
 
 /// The checkout.
 pub fn workspace() -> &'static Workspace {
@@ -31,7 +37,15 @@ pub fn workspace() -> &'static Workspace {
 /// The emulator.
 pub fn qemu() -> &'static Qemu {
     static QEMU: OnceLock<Qemu> = OnceLock::new();
-    QEMU.get_or_init(|| Qemu::find_or_install().expect("QEMU is there or can be installed"))
+    QEMU.get_or_init(|| Qemu::with_svm().expect("QEMU is there or can be installed"))
+}
+
+/// The SNP platform in software, with the keys of this user.
+pub fn emulated_platform() -> &'static EmulatedPlatform {
+    static PLATFORM: OnceLock<EmulatedPlatform> = OnceLock::new();
+    PLATFORM.get_or_init(|| {
+        EmulatedPlatform::prepare(workspace()).unwrap_or_else(|error| panic!("{error}"))
+    })
 }
 
 /// The image with the generated model.
@@ -67,7 +81,7 @@ fn build(model: &str) -> Image {
 
 /// How to boot an image in a test. Always emulated: what continuous integration has.
 pub fn options(image: &Image) -> GuestOptions {
-    image.guest_options(Accelerator::Tcg)
+    image.guest_options(Platform::Plain(Accelerator::Tcg))
 }
 
 /// Boots and waits until it serves.
@@ -187,7 +201,8 @@ impl Drop for Lease {
 
 /// A client of the guest at `url`.
 pub fn client(url: &str) -> Client {
-    Client::connect(url, ANSWER_TIMEOUT, POLICY).unwrap_or_else(|error| panic!("{error}"))
+    Client::connect(url, ANSWER_TIMEOUT, accept_unattested())
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A figure of the `/metrics` of the guest behind `port`.

@@ -32,7 +32,7 @@ Exit status: 0 done, 1 failed (a message says what, where, what to do), 2 wrong 
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Fetch a model, build the image, boot it, ask it for a summary, print the answer.
+    /// Fetch a model, build the image, boot it, check its evidence, ask it for a summary, print the answer.
     #[command(after_help = "Example:\n  cargo xtask demo --model small")]
     Demo(DemoArgs),
     /// Run everything that continuous integration runs.
@@ -66,7 +66,7 @@ pub enum Tee {
     /// An ordinary virtual machine: no memory encryption, no attestation.
     #[default]
     Plain,
-    /// SEV-SNP on an emulated platform. Not in this version.
+    /// SEV-SNP on a platform in software: attested by keys of your own, which proves nothing about a machine.
     SnpEmulated,
     /// SEV-SNP. Not in this version.
     Snp,
@@ -76,7 +76,7 @@ pub enum Tee {
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Kind of machine.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t = Tee::SnpEmulated)]
     pub tee: Tee,
     /// small, standard, tiny or the path of a .gguf file. Default: standard on hardware KVM, small elsewhere.
     #[arg(long, value_name = "MODEL")]
@@ -214,6 +214,9 @@ pub struct BenchArgs {
     /// What is measured.
     #[arg(value_enum)]
     pub subject: BenchSubject,
+    /// Kind of machine (boot and guest only).
+    #[arg(long, value_enum, default_value_t)]
+    pub tee: Tee,
     /// Compare with another program (engine only).
     #[arg(long, value_enum)]
     pub peer: Option<Peer>,

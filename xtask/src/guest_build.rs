@@ -36,13 +36,17 @@ pub fn build(workspace: &Workspace) -> Result<GuestPrograms, ProcessError> {
 /// Builds the kernel that breaks a rule on purpose, for the tests.
 pub fn build_selftest(workspace: &Workspace) -> Result<PathBuf, ProcessError> {
     let target = workspace.cloister().join("build");
-    build_with(
-        workspace,
-        &target,
-        "cloister-kernel",
-        "kernel-selftest",
-        "selftest",
-    )
+    let (package, bin) = ("cloister-kernel", "kernel-selftest");
+    build_with(workspace, &target, package, bin, "selftest")
+}
+
+/// Builds the hypervisor of the emulated SNP platform.
+pub fn build_l0(workspace: &Workspace) -> Result<PathBuf, ProcessError> {
+    let phase = Phase::start("Build the emulated platform's hypervisor");
+    let target = workspace.cloister().join("build");
+    let l0 = build_with(workspace, &target, "cloister-emulator", "l0", "l0")?;
+    phase.done("");
+    Ok(l0)
 }
 
 fn build_one(

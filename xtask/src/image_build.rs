@@ -11,14 +11,14 @@ use cloister_image::image_json::{
 };
 use cloister_image::rom::{self, RomInputs};
 use cloister_measure::table::TABLE_CPUS;
-use cloister_measure::{MeasureError, MeasurementRow, MeasurementTable};
+use cloister_measure::{LaunchDigest, MeasureError, MeasurementRow, MeasurementTable};
 
 use crate::digest;
 use crate::guest_build::{self, PROFILE, TARGET};
 use crate::models::{self, FetchError, ModelChoice};
 use crate::packs::{self, PackError, PackFile};
 use crate::process::{self, ProcessError};
-use crate::qemu::{Accelerator, GuestOptions};
+use crate::qemu::{GuestOptions, Platform};
 use crate::tcb::ImageSizes;
 use crate::workspace::Workspace;
 
@@ -125,15 +125,25 @@ impl Image {
         }
     }
 
+    /// The launch digest that `image.json` foretells for this processor and number of CPUs, launched by QEMU.
+    pub fn measurement(&self, cpu: &str, vcpus: u32) -> Option<LaunchDigest> {
+        let rows = &self.facts.measurements;
+        let row = rows
+            .iter()
+            .find(|row| row.cpu == cpu && row.vcpus == vcpus)?;
+        row.digest.parse().ok()
+    }
+
     /// How to boot it: with the RAM that it needs, one CPU, any free port.
-    pub fn guest_options(&self, accelerator: Accelerator) -> GuestOptions {
+    pub fn guest_options(&self, platform: Platform) -> GuestOptions {
         GuestOptions {
             rom: self.rom(),
             model_pack: self.model_pack(),
             memory_mib: self.facts.memory_mib,
             cpus: 1,
             port: None,
-            accelerator,
+            platform,
+            certificates: None,
             echo: false,
             cpu: None,
             network: true,

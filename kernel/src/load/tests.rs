@@ -156,3 +156,16 @@ fn a_device_that_fails() {
     assert_eq!(error, LoadError::Device(FwCfgError::Device));
     assert_eq!(error.reason(), Reason::FirmwareConfig);
 }
+
+#[test]
+fn certificates_are_passed_on_as_they_are() {
+    let load = |host: Host| certificates(host.device(), SharedPool::for_tests(300));
+    assert_eq!(load(Host::default()), Ok(Vec::new()));
+    let most = vec![0x2d; MAX_CERTIFICATES_BYTES];
+    assert_eq!(load(Host::with(CERTIFICATES_FILE, &most)), Ok(most.clone()));
+    let more = [&most[..], b"-"].concat();
+    assert_eq!(
+        load(Host::with(CERTIFICATES_FILE, &more)),
+        Err(FwCfgError::TooLong(more.len() as u32))
+    );
+}

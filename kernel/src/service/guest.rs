@@ -1,10 +1,12 @@
 //! The service on the machine: finds the card, gets an address, says that it is ready, and turns for ever.
 
+use alloc::vec::Vec;
 use cloister_boot::manifest::Manifest;
 use cloister_protocol::api::summarize;
 use rand_core::TryRng;
 
 use super::engine::Engine;
+use super::keys::Attester;
 use super::server::{OVERFLOW_PLACES, Server, Settings};
 use crate::device::rtc;
 use crate::device::virtio::{self, PciTransport};
@@ -35,6 +37,8 @@ pub struct Machine {
     pub manifest: Manifest,
     /// The model pack, checked against the manifest; present if the manifest names one.
     pub model_pack: Option<&'static [u8]>,
+    /// Certificates from the host that go with the evidence.
+    pub certificates: Vec<u8>,
 }
 
 /// Serves until the machine is switched off, or something breaks that the service cannot do without.
@@ -45,12 +49,17 @@ pub fn run(machine: Machine) -> ! {
         mut drbg,
         manifest,
         model_pack,
+        certificates,
     } = machine;
     let connections = manifest.limits.connections as usize;
     let mut stack = start_network(platform, &clock, connections + OVERFLOW_PLACES, &mut drbg);
     let engine = model_pack.and_then(|pack| open_model(pack, &manifest));
     wait_for_address(&mut stack, &clock);
-    let settings = settings(platform, &clock, &manifest);
+    let attester = Attester {
+        attest: |report_data| platform::current().attest(report_data),
+        certificates,
+    };
+    let settings = settings(platform, &clock, &manifest, attester);
     let places = connections + OVERFLOW_PLACES;
     let mut server = Server::new(settings, engine, drbg, places, clock.now_ms());
     announce(&stack, &manifest, &clock);
@@ -122,7 +131,12 @@ fn poll(stack: &mut Stack<PciTransport>, clock: &Clock) {
     }
 }
 
-fn settings(platform: &'static dyn Platform, clock: &Clock, manifest: &Manifest) -> Settings {
+fn settings(
+    platform: &'static dyn Platform,
+    clock: &Clock,
+    manifest: &Manifest,
+    attester: Attester,
+) -> Settings {
     let limits = &manifest.limits;
     let now_s = rtc::unix_time_s(platform).unwrap_or(0);
     Settings {
@@ -138,7 +152,7 @@ fn settings(platform: &'static dyn Platform, clock: &Clock, manifest: &Manifest)
             ..summarize::Limits::DEFAULT
         },
         start_s: now_s.saturating_sub(clock.now_ms() / 1000),
-        attest: |report_data| platform::current().attest(report_data),
+        attester,
         heap_used: heap::used_bytes,
     }
 }

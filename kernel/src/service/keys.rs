@@ -18,6 +18,15 @@ const GRACE_MS: u64 = 300_000;
 /// Binds report data to the machine; see [`crate::platform::Platform::attest`].
 pub type Attest = fn(&[u8; 64]) -> platform::Evidence;
 
+/// What shows which program holds the keys.
+#[derive(Clone)]
+pub struct Attester {
+    /// The machine's.
+    pub attest: Attest,
+    /// What the host handed the guest to go with it, passed on unread.
+    pub certificates: Vec<u8>,
+}
+
 /// The keys of this epoch, and of the last one while they are good.
 pub struct Keys {
     current: Gateway,
@@ -27,12 +36,12 @@ pub struct Keys {
     start_s: u64,
     key_configs: Vec<u8>,
     evidence: Vec<u8>,
-    attest: Attest,
+    attester: Attester,
 }
 
 impl Keys {
     /// The first keys. `start_s` is the Unix time of the guest's start as far as it is known, else 0.
-    pub fn new(rng: &mut Drbg, start_s: u64, now_ms: u64, attest: Attest) -> Self {
+    pub fn new(rng: &mut Drbg, start_s: u64, now_ms: u64, attester: Attester) -> Self {
         // The first number differs from start to start, so that a key from before is answered as an unknown one.
         let number = (start_s + now_ms / 1000) / (EPOCH_MS / 1000);
         let epoch = epoch(number, start_s, now_ms);
@@ -43,7 +52,7 @@ impl Keys {
             start_s,
             key_configs: Vec::new(),
             evidence: Vec::new(),
-            attest,
+            attester,
         };
         keys.publish();
         keys
@@ -104,7 +113,7 @@ impl Keys {
     fn make_evidence(&self, nonce: Option<[u8; NONCE_BYTES]>) -> Vec<u8> {
         let epoch = self.epoch_number();
         let report_data = evidence::report_data(epoch, &self.key_configs, b"", nonce.as_ref());
-        let kind = match (self.attest)(&report_data) {
+        let kind = match (self.attester.attest)(&report_data) {
             platform::Evidence::None => Kind::None,
             platform::Evidence::SevSnp(report) => Kind::SevSnp(Box::new(*report.as_bytes())),
         };
@@ -113,6 +122,7 @@ impl Keys {
             key_configs: self.key_configs.clone(),
             epoch,
             nonce,
+            certificates: self.attester.certificates.clone(),
         }
         .encode()
     }

@@ -8,7 +8,7 @@ use cloister_protocol::ohttp::ResponseSealer;
 
 use super::inner::{self, Wanted};
 use super::jobs::{Ended, Jobs, Ticket};
-use super::keys::{Attest, Keys};
+use super::keys::{Attester, Keys};
 use super::metrics::{Gauges, Metrics};
 use super::outer::{self, Rules};
 use super::summarizer::Summarizer;
@@ -33,8 +33,8 @@ pub struct Settings {
     pub summarize: summarize::Limits,
     /// Unix time of the guest's start in seconds, or 0.
     pub start_s: u64,
-    /// Binds report data to the machine.
-    pub attest: Attest,
+    /// What shows which program holds the keys.
+    pub attester: Attester,
     /// Bytes of the heap that are in use.
     pub heap_used: fn() -> usize,
 }
@@ -65,7 +65,12 @@ impl<S: Summarizer> Server<S> {
         places: usize,
         now_ms: u64,
     ) -> Self {
-        let keys = Keys::new(&mut rng, settings.start_s, now_ms, settings.attest);
+        let keys = Keys::new(
+            &mut rng,
+            settings.start_s,
+            now_ms,
+            settings.attester.clone(),
+        );
         Self {
             settings,
             summarizer,

@@ -12,6 +12,7 @@ use cloister_protocol::bhttp;
 use cloister_protocol::keyconfig::{self, KeyConfigList};
 use cloister_protocol::ohttp::{Client as OhttpClient, ResponseOpener};
 
+use super::keys::Attester;
 use super::server::{OVERFLOW_PLACES, Server, Settings};
 use super::summarizer::{ModelInfo, Progress, Summarizer};
 use crate::device::virtio::PciTransport;
@@ -108,7 +109,10 @@ impl World {
             http: http::Limits::default(),
             summarize: summarize::Limits::DEFAULT,
             start_s: 1_800_000_000,
-            attest: |_| Evidence::None,
+            attester: Attester {
+                attest: |_| Evidence::None,
+                certificates: Vec::new(),
+            },
             heap_used: || 4711,
         };
         let places = settings.connections + OVERFLOW_PLACES;

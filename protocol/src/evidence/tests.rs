@@ -10,6 +10,7 @@ fn evidence() -> Evidence {
         key_configs: b"keys".to_vec(),
         epoch: 258,
         nonce: Some([7; 32]),
+        certificates: Vec::new(),
     }
 }
 
@@ -108,6 +109,34 @@ fn any_order_is_taken_and_unknown_entries_are_passed_over() {
     let mut more = entries();
     more.push(("release-note", record("text/plain", b"...", None)));
     assert_eq!(decode(&more), Ok(evidence()));
+}
+
+#[test]
+fn certificates_go_with_the_evidence_as_they_are() {
+    let with_certificates = Evidence {
+        certificates: vec![9; 5000],
+        ..evidence()
+    };
+    let encoded = with_certificates.encode();
+    assert_eq!(Evidence::decode(&encoded), Ok(with_certificates));
+    let decode_with = |record: Vec<u8>| {
+        let mut more = entries();
+        more.push(("certificates", record));
+        decode(&more)
+    };
+    assert!(decode_with(record(CERTIFICATES_MEDIA_TYPE, b"c", Some(2))).is_ok());
+    let label = "certificates";
+    let wrong = Err(EvidenceError::Entry { label });
+    assert_eq!(
+        decode_with(record(CERTIFICATES_MEDIA_TYPE, b"c", Some(4))),
+        wrong
+    );
+    assert_eq!(decode_with(record("text/plain", b"c", Some(2))), wrong);
+    let long = vec![0; MAX_CERTIFICATES_BYTES + 1];
+    assert_eq!(
+        decode_with(record(CERTIFICATES_MEDIA_TYPE, &long, Some(2))),
+        Err(EvidenceError::TooLarge)
+    );
 }
 
 #[test]

@@ -4,19 +4,20 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cloister_client::{Client, Policy};
+use cloister_client::Client;
 use cloister_protocol::api::summarize::Style;
 use serde_json::{Value, json};
 
-use super::CommandError;
 use super::run::READY_TIMEOUT;
+use super::{CommandError, platform};
+use crate::attestation;
 use crate::cli::{BenchArgs, BenchSubject, Outcome};
 use crate::engine_bench;
 use crate::example;
-use crate::image_build::{self, Image};
+use crate::image_build;
 use crate::models::ModelChoice;
 use crate::progress::Phase;
-use crate::qemu::{Accelerator, Guest, GuestOptions, Qemu, Times};
+use crate::qemu::{Guest, GuestOptions, Qemu, Times};
 use crate::workspace::{Workspace, cargo};
 
 /// How long one summary may take.
@@ -84,11 +85,13 @@ fn keep(folder: &Path, name: &str, result: &Value) -> Result<(), CommandError> {
 
 /// Boot times without a model and with one.
 fn boot(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
-    let accelerator = Accelerator::detect();
-    let qemu = Qemu::find_or_install()?;
+    let platform = platform(workspace, arguments.tee)?;
+    let accelerator = platform.accelerator();
+    let qemu = platform.qemu()?;
     let mut text = format!(
-        "Boot on {}, QEMU {}, median of {} runs, from the start of the QEMU process:\n\
+        "Boot on platform {}, {}, QEMU {}, median of {} runs, from the start of the QEMU process:\n\
          {:12} {:>15} {:>15} {:>15}\n",
+        platform.name(),
         accelerator.describe(),
         qemu.version(),
         arguments.runs,
@@ -114,7 +117,8 @@ fn boot(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Command
             arguments.runs,
             model.name()
         ));
-        let runs = (0..arguments.runs).map(|_| boot_once(&qemu, &image.guest_options(accelerator)));
+        let runs =
+            (0..arguments.runs).map(|_| boot_once(&qemu, &image.guest_options(platform.clone())));
         let times = medians(&runs.collect::<Result<Vec<Times>, _>>()?);
         phase.done("");
         let cell = |value: Option<f64>| value.map_or("?".to_owned(), |value| format!("{value:.0}"));
@@ -127,7 +131,7 @@ fn boot(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Command
         }));
     }
     let json = json!({
-        "accelerator": accelerator.option(), "qemu": qemu.version(), "runs": arguments.runs, "results": results,
+        "platform": platform.name(), "accelerator": accelerator.option(), "qemu": qemu.version(), "runs": arguments.runs, "results": results,
     });
     Ok(Outcome {
         text,
@@ -157,26 +161,31 @@ fn medians(times: &[Times]) -> Times {
 
 /// Speed of summaries in the guest. Reading and writing are told apart by asking for one token first.
 fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
-    let accelerator = Accelerator::detect();
-    let qemu = Qemu::find_or_install()?;
+    let platform = platform(workspace, arguments.tee)?;
+    let accelerator = platform.accelerator();
+    let qemu = platform.qemu()?;
     let image = image_build::build(
         workspace,
         &arguments.model,
         &workspace.cloister().join("bench-image/model"),
     )?;
-    let mut guest = Guest::start(&qemu, &image.guest_options(accelerator))?;
+    let options = image.guest_options(platform.clone());
+    let policy = attestation::policy(&platform, &image, options.cpus)?;
+    let mut guest = Guest::start(&qemu, &options)?;
     guest.wait_ready(READY_TIMEOUT)?;
     let phase = Phase::start("Ask for one token, then for a summary");
-    let short = ask(&guest, &image, 1)?;
-    let long = ask(&guest, &image, 48)?;
+    let mut client = Client::connect(&guest.url(), ANSWER_TIMEOUT, policy)?;
+    let short = ask(&mut client, 1)?;
+    let long = ask(&mut client, 48)?;
     phase.done("");
     let read_rate = f64::from(short.prompt_tokens) / short.seconds;
     let written = long.output_tokens.saturating_sub(short.output_tokens);
     let write_rate = f64::from(written) / (long.seconds - short.seconds).max(f64::MIN_POSITIVE);
     let text = format!(
-        "Guest with {} on {}:\n  reads  {read_rate:.2} tokens/s ({} tokens in {:.1} s)\n  \
+        "Guest with {} on platform {}, {}:\n  reads  {read_rate:.2} tokens/s ({} tokens in {:.1} s)\n  \
          writes {write_rate:.2} tokens/s ({written} tokens in {:.1} s)\n",
         arguments.model.name(),
+        platform.name(),
         accelerator.describe(),
         short.prompt_tokens,
         short.seconds,
@@ -184,7 +193,7 @@ fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comman
     );
     let json = json!({
         "model": arguments.model.name(),
-        "accelerator": accelerator.option(),
+        "platform": platform.name(), "accelerator": accelerator.option(),
         "prompt_tokens": short.prompt_tokens,
         "read_tokens_per_s": read_rate,
         "written_tokens": written,
@@ -203,15 +212,7 @@ struct Asked {
     seconds: f64,
 }
 
-fn ask(guest: &Guest, image: &Image, max_tokens: u32) -> Result<Asked, CommandError> {
-    debug_assert!(image.model_pack().is_some(), "a summary needs a model");
-    let mut client = Client::connect(
-        &guest.url(),
-        ANSWER_TIMEOUT,
-        Policy {
-            accept_unattested: true,
-        },
-    )?;
+fn ask(client: &mut Client, max_tokens: u32) -> Result<Asked, CommandError> {
     let started = Instant::now();
     let usage = client
         .summarize(&example::request(Style::Paragraph, Some(max_tokens)))?

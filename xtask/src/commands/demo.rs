@@ -2,18 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use cloister_client::{Attestation, Client, Policy};
+use clap::ValueEnum as _;
+use cloister_client::{Attestation, Client};
 use cloister_protocol::api::summarize::{Response, Style};
 use serde_json::json;
 
 use super::run::READY_TIMEOUT;
-use super::{CommandError, model_or_default, require_plain};
-use crate::cli::{DemoArgs, Outcome};
+use super::{CommandError, model_or_default, platform};
+use crate::attestation;
+use crate::cli::{DemoArgs, Outcome, Tee};
 use crate::example;
 use crate::image_build::{self, Image};
 use crate::models::ModelChoice;
 use crate::progress::Phase;
-use crate::qemu::{Accelerator, Guest, Qemu, Times};
+use crate::qemu::{Accelerator, Guest, Platform, Times};
 use crate::workspace::Workspace;
 
 /// How long the guest may take for the summary under emulation.
@@ -24,7 +26,7 @@ const MAX_TOKENS: u32 = 120;
 /// What the demonstration has to show.
 struct Shown {
     model: String,
-    accelerator: Accelerator,
+    platform: Platform,
     image: Image,
     times: Times,
     response: Response,
@@ -35,8 +37,10 @@ struct Shown {
 
 /// Runs the demonstration.
 pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, CommandError> {
-    require_plain(arguments.tee)?;
-    let accelerator = Accelerator::detect();
+    let accelerator = match arguments.tee {
+        Tee::Plain | Tee::Snp => Accelerator::detect(),
+        Tee::SnpEmulated => Accelerator::Tcg,
+    };
     let model = model_or_default(arguments.model.as_ref(), accelerator);
     if matches!(model, ModelChoice::None | ModelChoice::Fixture) {
         return Err(CommandError::Usage(
@@ -44,13 +48,15 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
         ));
     }
     introduce(accelerator, &model, arguments);
-    let qemu = Qemu::find_or_install()?;
     let build_started = Instant::now();
     let image = image_build::build(workspace, &model, &workspace.image())?;
+    let platform = platform(workspace, arguments.tee)?;
+    let qemu = platform.qemu()?;
     let build_took = build_started.elapsed();
 
-    let mut options = image.guest_options(accelerator);
+    let mut options = image.guest_options(platform.clone());
     options.cpus = arguments.smp;
+    let policy = attestation::policy(&platform, &image, options.cpus)?;
     let phase = Phase::start(format!(
         "Boot in QEMU {} with {} MiB of RAM",
         qemu.version(),
@@ -60,25 +66,23 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     guest.wait_ready(READY_TIMEOUT)?;
     phase.done("the guest checked the model and serves");
 
+    let phase = Phase::start("Fetch the guest's evidence for a fresh nonce and check it");
+    let mut client = Client::connect(&guest.url(), ANSWER_TIMEOUT, policy)?;
+    phase.done(client.attestation().kind());
+    if let Some(appraisal) = client.attestation().appraisal() {
+        eprintln!("{appraisal}");
+    }
     let phase = Phase::start("Ask for a summary of the example thread, sealed with HPKE");
     let answer_started = Instant::now();
-    let mut client = Client::connect(
-        &guest.url(),
-        ANSWER_TIMEOUT,
-        Policy {
-            accept_unattested: true,
-        },
-    )?;
     let response = client.summarize(&example::request(Style::Paragraph, Some(MAX_TOKENS)))?;
     let answer_took = answer_started.elapsed();
     phase.done("opened the sealed answer");
-    let (times, attestation) = (guest.times(), *client.attestation());
+    let (times, attestation) = (guest.times(), client.attestation().clone());
     drop(guest);
     eprintln!("The guest is shut down.\n");
-    let model = model.name();
     Ok(outcome(&Shown {
-        model,
-        accelerator,
+        model: model.name(),
+        platform,
         image,
         times,
         response,
@@ -89,7 +93,9 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
 }
 
 fn introduce(accelerator: Accelerator, model: &ModelChoice, arguments: &DemoArgs) {
-    eprintln!("Platform plain on {}.", accelerator.describe());
+    let platform = arguments.tee.to_possible_value();
+    let platform = platform.as_ref().map_or("", |value| value.get_name());
+    eprintln!("Platform {platform} on {}.", accelerator.describe());
     if accelerator == Accelerator::Tcg && arguments.model.is_none() {
         eprintln!(
             "Because the CPU is emulated, the model is `small`; `--model standard` writes better and is slower."
@@ -126,7 +132,11 @@ fn outcome(shown: &Shown) -> Outcome {
     text += &match success {
         true => format!(
             "\nIt works: the firmware image booted from the reset vector without an operating system, checked the model \
-             against the digest in its ROM, and answered one sealed request.\n{}.\n",
+             against the digest in its ROM, {}and answered one sealed request.\n{}.\n",
+            match shown.attestation.appraisal() {
+                Some(_) => "proved by a signed report which image holds its keys, ",
+                None => "",
+            },
             shown.attestation.notice()
         ),
         false => "\nFAILED: the guest answered with an empty summary.\n".to_owned(),
@@ -150,7 +160,7 @@ fn timings(shown: &Shown) -> String {
          \x20 kernel's first line     {}\n\
          \x20 ready, model checked    {}\n\
          \x20 the answer              {seconds:.1} s: {} tokens read, {} written, {:.2} tokens/s over all\n",
-        shown.accelerator.describe(),
+        shown.platform.accelerator().describe(),
         shown.build_took.as_secs_f64(),
         rom.bytes >> 10,
         ms(shown.times.first_byte_ms),
@@ -167,7 +177,8 @@ fn document(shown: &Shown) -> serde_json::Value {
         "summary": shown.response.summary,
         "machine_made": true,
         "model": shown.model,
-        "accelerator": shown.accelerator.option(),
+        "platform": shown.platform.name(),
+        "accelerator": shown.platform.accelerator().option(),
         "usage": shown.response.usage,
         "times": shown.times,
         "build_s": shown.build_took.as_secs_f64(),

@@ -9,14 +9,15 @@ pub mod run;
 pub mod tcb;
 pub mod test;
 
+use crate::attestation::ReferenceError;
 use crate::cli::Tee;
 use crate::image_build::ImageError;
 use crate::install::InstallError;
 use crate::models::{self, ModelChoice};
 use crate::process::ProcessError;
-use crate::qemu::{Accelerator, GuestError};
+use crate::qemu::{Accelerator, EmulatedPlatform, GuestError, Platform, PlatformError};
 use crate::tcb::TcbError;
-use crate::workspace::WorkspaceError;
+use crate::workspace::{Workspace, WorkspaceError};
 
 /// A command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,12 @@ pub enum CommandError {
     /// The guest did not get where it should.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// The emulated platform cannot be had.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// There is nothing that the guest's evidence could be judged by.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
     /// The guest did not answer.
     #[error(transparent)]
     Client(#[from] cloister_client::ClientError),
@@ -76,11 +83,11 @@ impl CommandError {
     }
 }
 
-/// Only `plain` is there yet.
-fn require_plain(tee: Tee) -> Result<(), CommandError> {
+/// The machine that was asked for.
+fn platform(workspace: &Workspace, tee: Tee) -> Result<Platform, CommandError> {
     match tee {
-        Tee::Plain => Ok(()),
-        Tee::SnpEmulated => Err(CommandError::NotInThisVersion("--tee snp-emulated")),
+        Tee::Plain => Ok(Platform::Plain(Accelerator::detect())),
+        Tee::SnpEmulated => Ok(Platform::SnpEmulated(EmulatedPlatform::prepare(workspace)?)),
         Tee::Snp => Err(CommandError::NotInThisVersion("--tee snp")),
     }
 }
@@ -110,15 +117,6 @@ mod tests {
                 Accelerator::Tcg
             ),
             "standard"
-        );
-    }
-
-    #[test]
-    fn machines_of_later_versions_are_wrong_usage() {
-        assert!(require_plain(Tee::Plain).is_ok());
-        assert_eq!(
-            require_plain(Tee::Snp).map_err(|error| error.status()),
-            Err(2)
         );
     }
 }

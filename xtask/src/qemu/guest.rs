@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cloister_emulator::qemu::{MAX_CPUS, MAX_MEMORY_MIB, Machine, with_path};
+
 use super::console::{Console, Ready, Stop, parse_ready, parse_stop};
-use super::{Accelerator, Qemu};
+use super::{Accelerator, Platform, Qemu};
 use crate::process::last_lines;
 
 /// What to boot, and on which machine.
@@ -26,11 +28,14 @@ pub struct GuestOptions {
     pub cpus: u32,
     /// The port on 127.0.0.1 that leads to the guest's; a free one if not given.
     pub port: Option<u16>,
-    /// How instructions are run.
-    pub accelerator: Accelerator,
+    /// The kind of machine.
+    pub platform: Platform,
+    /// Certificates that go with the guest's reports, given to it as the fw_cfg file `opt/cloister/certificates`; those
+    /// of the emulated platform are given to a guest on it.
+    pub certificates: Option<PathBuf>,
     /// Whether each serial line is repeated on standard error.
     pub echo: bool,
-    /// QEMU's name of the CPU and its features; what suits the accelerator if not given.
+    /// QEMU's name of the CPU and its features on platform plain; what suits the accelerator if not given.
     pub cpu: Option<String>,
     /// Whether the machine has a network card.
     pub network: bool,
@@ -53,6 +58,17 @@ pub enum GuestError {
     /// The guest stopped itself.
     #[error("the guest stopped: {0}")]
     Stopped(Stop),
+    /// The emulated platform has no such machine.
+    #[error(
+        "the emulated SNP platform has at most {MAX_CPUS} CPUs and {MAX_MEMORY_MIB} MiB of RAM; \
+         asked for were {cpus} and {memory_mib} MiB"
+    )]
+    NoSuchMachine {
+        /// CPUs that were asked for.
+        cpus: u32,
+        /// RAM that was asked for.
+        memory_mib: u64,
+    },
     /// QEMU ended without a word from the guest that it stops.
     #[error("QEMU ended ({status}) before the guest was ready:\n{output}")]
     Ended {
@@ -88,6 +104,7 @@ pub struct Guest {
     console: Arc<Console>,
     readers: Vec<JoinHandle<()>>,
     complaints: Arc<Console>,
+    platform_log: Option<PathBuf>,
     started: Instant,
     port: u16,
 }
@@ -102,6 +119,7 @@ const PORT_TRIES: usize = 5;
 impl Guest {
     /// Starts QEMU and returns at once; see [`Guest::wait_ready`].
     pub fn start(qemu: &Qemu, options: &GuestOptions) -> Result<Self, GuestError> {
+        options.check()?;
         if let Some(port) = options.port {
             TcpListener::bind(("127.0.0.1", port)).map_err(|_| GuestError::PortInUse { port })?;
             return Self::start_on(qemu, options, port);
@@ -146,6 +164,7 @@ impl Guest {
             console,
             readers,
             complaints,
+            platform_log: options.platform.log(),
             started,
             port,
         })
@@ -221,8 +240,16 @@ impl Guest {
     }
 
     fn output(&self) -> String {
-        let lines = [self.complaints.lines(), self.console.lines()].concat();
+        let log: Vec<String> = self.platform_log().lines().map(str::to_owned).collect();
+        let lines = [log, self.complaints.lines(), self.console.lines()].concat();
         last_lines(&lines.join("\n"))
+    }
+
+    /// What the emulated platform has logged; empty on other platforms.
+    pub fn platform_log(&self) -> String {
+        let log = self.platform_log.as_ref();
+        log.and_then(|path| std::fs::read_to_string(path).ok())
+            .unwrap_or_default()
     }
 
     /// Whether QEMU still runs.
@@ -357,12 +384,42 @@ fn read_in_background(
     })
 }
 
+impl GuestOptions {
+    fn check(&self) -> Result<(), GuestError> {
+        let (cpus, memory_mib) = (self.cpus, self.memory_mib);
+        let is_emulated = matches!(self.platform, Platform::SnpEmulated(_));
+        match is_emulated && (cpus > MAX_CPUS || memory_mib > MAX_MEMORY_MIB) {
+            true => Err(GuestError::NoSuchMachine { cpus, memory_mib }),
+            false => Ok(()),
+        }
+    }
+}
+
 fn arguments(options: &GuestOptions, port: u16) -> Vec<OsString> {
+    let devices = devices(options, port);
+    match &options.platform {
+        Platform::Plain(accelerator) => [plain(options, *accelerator), devices].concat(),
+        Platform::SnpEmulated(platform) => Machine {
+            l0: platform.l0().into(),
+            firmware: Some(options.rom.clone()),
+            memory_mib: options.memory_mib.next_multiple_of(2),
+            cpus: options.cpus,
+            options: platform.options.clone(),
+            log: platform.log(),
+            signer: Some(platform.signer()),
+            extra: devices,
+        }
+        .arguments(),
+    }
+}
+
+/// An ordinary machine.
+fn plain(options: &GuestOptions, accelerator: Accelerator) -> Vec<OsString> {
     let mut words: Vec<OsString> = Vec::new();
     let mut option = |name: &str, value: OsString| words.extend([name.into(), value]);
-    let cpu = options.cpu.as_deref().unwrap_or(options.accelerator.cpu());
+    let cpu = options.cpu.as_deref().unwrap_or(accelerator.cpu());
     option("-machine", "q35".into());
-    option("-accel", options.accelerator.option().into());
+    option("-accel", accelerator.option().into());
     option("-cpu", cpu.into());
     option("-m", options.memory_mib.to_string().into());
     option("-smp", options.cpus.to_string().into());
@@ -371,28 +428,38 @@ fn arguments(options: &GuestOptions, port: u16) -> Vec<OsString> {
     option("-serial", "stdio".into());
     option("-monitor", "none".into());
     option("-device", "isa-debug-exit,iobase=0xf4,iosize=4".into());
-    if options.network {
-        // Only loopback reaches the guest, and the guest reaches nothing: its network has no way out.
-        let forward = format!("hostfwd=tcp:127.0.0.1:{port}-:{GUEST_PORT}");
-        option(
-            "-netdev",
-            format!("user,id=n0,restrict=on,{forward}").into(),
-        );
-        option("-device", NETWORK_CARD.into());
-    }
-    if let Some(pack) = &options.model_pack {
-        let mut value = OsString::from("name=opt/cloister/model,file=");
-        value.push(escaped(pack.as_os_str()));
-        option("-fw_cfg", value);
-    }
     words.extend(["-no-reboot".into(), "-nodefaults".into()]);
-    words.extend(options.extra.iter().cloned());
     words
 }
 
-/// QEMU reads a comma in a value as the start of the next one unless it is doubled.
-fn escaped(path: &std::ffi::OsStr) -> OsString {
-    path.to_string_lossy().replace(',', ",,").into()
+/// What the guest works with, on whichever machine: network card and files.
+fn devices(options: &GuestOptions, port: u16) -> Vec<OsString> {
+    let mut words: Vec<OsString> = Vec::new();
+    let mut option = |name: &str, value: OsString| words.extend([name.into(), value]);
+    if options.network {
+        // Only loopback reaches the guest, and the guest reaches nothing: its network has no way out.
+        let forward = format!("hostfwd=tcp:127.0.0.1:{port}-:{GUEST_PORT}");
+        let network = format!("user,id=n0,restrict=on,{forward}");
+        option("-netdev", network.into());
+        option("-device", NETWORK_CARD.into());
+    }
+    let own_chain = match &options.platform {
+        Platform::SnpEmulated(platform) => Some(platform.keys().chain()),
+        Platform::Plain(_) => None,
+    };
+    let certificates = options.certificates.clone().or(own_chain);
+    let files = [
+        ("model", options.model_pack.clone()),
+        ("certificates", certificates),
+    ];
+    for (name, path) in files {
+        if let Some(path) = path {
+            let prefix = format!("name=opt/cloister/{name},file=");
+            option("-fw_cfg", with_path(&prefix, &path));
+        }
+    }
+    words.extend(options.extra.iter().cloned());
+    words
 }
 
 #[cfg(test)]
@@ -406,7 +473,8 @@ mod tests {
             memory_mib: 512,
             cpus: 2,
             port: None,
-            accelerator: Accelerator::Tcg,
+            platform: Platform::Plain(Accelerator::Tcg),
+            certificates: None,
             echo: false,
             cpu: None,
             network: true,

@@ -12,6 +12,7 @@ fn security_processor(report_data: &[u8; 64]) -> platform::Evidence {
 /// The report data that the evidence binds, and what it should bind by its own fields.
 fn bound_and_expected(encoded: &[u8]) -> ([u8; 64], [u8; 64]) {
     let found = Evidence::decode(encoded).unwrap();
+    assert_eq!(found.certificates, b"certificates");
     let Kind::SevSnp(report) = &found.kind else {
         panic!("{:?}", found.kind);
     };
@@ -24,7 +25,11 @@ fn bound_and_expected(encoded: &[u8]) -> ([u8; 64], [u8; 64]) {
 #[test]
 fn each_epoch_and_each_nonce_has_a_report_of_its_own() {
     let mut rng = Drbg::from_seed([1; 32]);
-    let mut keys = Keys::new(&mut rng, 1_000_000, 0, security_processor);
+    let attester = Attester {
+        attest: security_processor,
+        certificates: b"certificates".to_vec(),
+    };
+    let mut keys = Keys::new(&mut rng, 1_000_000, 0, attester);
     let (first, expected) = bound_and_expected(&keys.evidence(None));
     assert_eq!(first, expected);
     let (fresh, expected) = bound_and_expected(&keys.evidence(Some([7; NONCE_BYTES])));

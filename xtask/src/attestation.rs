@@ -1,0 +1,81 @@
+//! What a guest that was started here must show before it is asked anything.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use cloister_client::Policy;
+use cloister_measure::LaunchDigest;
+use cloister_verifier::RootError;
+
+use crate::image_build::Image;
+use crate::qemu::Platform;
+
+/// The processor of the emulated platform, as `image.json` names it.
+const EMULATED_CPU: &str = "EPYC-Milan";
+
+/// There is nothing that evidence could be judged by.
+#[derive(Debug, thiserror::Error)]
+pub enum ReferenceError {
+    /// The image was not measured for this machine.
+    #[error(
+        "image.json foretells no launch digest for {cpu} with {vcpus} CPUs; choose another --smp"
+    )]
+    NoMeasurement {
+        /// The processor.
+        cpu: &'static str,
+        /// How many of it.
+        vcpus: u32,
+    },
+    /// The root's certificate cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is none.
+    #[error("{path}: {source}")]
+    Root {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: RootError,
+    },
+}
+
+/// The policy for `image` on `platform` with so many CPUs. Its reference value is what `image.json` foretells, never
+/// what a guest says.
+pub fn policy(platform: &Platform, image: &Image, vcpus: u32) -> Result<Policy, ReferenceError> {
+    let Platform::SnpEmulated(emulated) = platform else {
+        return Ok(Policy {
+            accept_unattested: true,
+            ..Policy::default()
+        });
+    };
+    let measurement = emulated_measurement(image, vcpus)?;
+    let path = emulated.keys().root();
+    let root = fs::read(&path).map_err(|source| ReferenceError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let snp = cloister_verifier::Policy::emulated(&root);
+    let snp = snp.map_err(|source| ReferenceError::Root { path, source })?;
+    Ok(Policy {
+        snp: cloister_verifier::Policy {
+            measurements: vec![measurement.0],
+            require_nonce: true,
+            ..snp
+        },
+        ..Policy::default()
+    })
+}
+
+/// What `image.json` foretells for the emulated platform with so many CPUs.
+pub fn emulated_measurement(image: &Image, vcpus: u32) -> Result<LaunchDigest, ReferenceError> {
+    let cpu = EMULATED_CPU;
+    image
+        .measurement(cpu, vcpus)
+        .ok_or(ReferenceError::NoMeasurement { cpu, vcpus })
+}
