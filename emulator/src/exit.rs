@@ -1,7 +1,9 @@
 //! Exit codes of the processor (AMD64 manual, volume 2, appendix C), which are also the error codes of #VC.
 
-/// Reading a control register. TCG reports the read of every one as that of CR0.
+/// Reading CR0. Some versions of TCG report the read of every control register so.
 pub const READ_CR0: u64 = 0x000;
+/// Reading CR3.
+pub const READ_CR3: u64 = 0x003;
 /// Writing CR0.
 pub const WRITE_CR0: u64 = 0x010;
 /// Writing CR3.
@@ -55,7 +57,7 @@ pub const NPF_FETCH: u64 = 1 << 4;
 /// The code's name for a diagnosis.
 pub fn name(code: u64) -> &'static str {
     match code {
-        READ_CR0 => "read of a control register",
+        READ_CR0 | READ_CR3 => "read of a control register",
         WRITE_CR0 => "write of CR0",
         WRITE_CR3 => "write of CR3",
         READ_DR7 | WRITE_DR7 => "DR7",

@@ -34,6 +34,8 @@ pub enum Instruction {
     Clts,
     /// HLT.
     Hlt,
+    /// INVD.
+    Invd,
     /// None of these.
     Other,
 }
@@ -46,6 +48,7 @@ impl Instruction {
             [0xf2, 0x0f, 0x01, 0xff, ..] => Self::Pvalidate,
             [0xf3, 0x0f, 0x01, 0xfe, ..] => Self::Rmpadjust,
             [0xf4, ..] => Self::Hlt,
+            [0x0f, 0x08, ..] => Self::Invd,
             _ => Self::decode_control(code),
         }
     }
@@ -87,6 +90,8 @@ mod tests {
     fn instructions_of_the_platform_are_told_apart() {
         assert_eq!(decode(&[0xf3, 0x0f, 0x01, 0xd9]), Instruction::Vmgexit);
         assert_eq!(decode(&[0x0f, 0x01, 0xd9]), Instruction::Other);
+        assert_eq!(decode(&[0x0f, 0x08]), Instruction::Invd);
+        assert_eq!(decode(&[0x0f, 0x09]), Instruction::Other);
         assert_eq!(decode(&[0xf2, 0x0f, 0x01, 0xff]), Instruction::Pvalidate);
         assert_eq!(decode(&[0xf3, 0x0f, 0x01, 0xfe]), Instruction::Rmpadjust);
         // mov %r8, %cr0

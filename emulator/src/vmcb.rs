@@ -40,8 +40,8 @@ const INTERCEPT_SHUTDOWN: u32 = 1 << 31;
 /// VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, and WBINVD, MONITOR, MWAIT.
 const INTERCEPTS2: u32 = 0x7f | 1 << 9 | 1 << 10 | 1 << 11;
 const EXCEPTION_UD: u32 = 1 << 6;
-/// CR0 reads: TCG reports the read of every control register so.
-const CR_READS: u16 = 1;
+/// CR3, and CR0, as which some versions of TCG report the read of every control register.
+const CR_READS: u16 = 1 | 1 << 3;
 /// CR0 and CR3.
 const CR_WRITES: u16 = 1 | 1 << 3;
 const DR7: u16 = 1 << 7;

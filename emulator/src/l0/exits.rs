@@ -44,11 +44,13 @@ pub(crate) fn handle(exit: &mut Exit<'_>) {
         exit::MSR => msrs::intercepted(exit, info1 != 0),
         exit::VMMCALL => instructions::vmmcall(exit),
         exit::UD => instructions::invalid(exit),
-        exit::READ_CR0 | exit::WRITE_CR0 | exit::WRITE_CR3 => instructions::control_register(exit),
+        exit::READ_CR0 | exit::READ_CR3 | exit::WRITE_CR0 | exit::WRITE_CR3 => {
+            instructions::control_register(exit)
+        }
+        exit::WBINVD => instructions::cache(exit),
         exit::HLT => instructions::halt(exit),
         exit::CPUID
         | exit::IO
-        | exit::WBINVD
         | exit::INVD
         | exit::RDPMC
         | exit::MONITOR

@@ -69,6 +69,15 @@ pub(crate) fn halt(exit: &mut Exit<'_>) {
     exit.cpu.skip(1);
 }
 
+/// WBINVD, as which some versions of TCG report INVD too (defect E).
+pub(crate) fn cache(exit: &mut Exit<'_>) {
+    let code = match current(exit) {
+        Instruction::Invd => exit::INVD,
+        _ => exit::WBINVD,
+    };
+    exits::communicate(exit, code);
+}
+
 /// Moves from and to control registers.
 pub(crate) fn control_register(exit: &mut Exit<'_>) {
     let cr0 = exit.cpu.saved(field::CR0);

@@ -62,7 +62,6 @@ const TESTS: &[Test] = &[
     }),
     ("HLT exits", |g| g.exits(&[0xf4], exit::HLT)),
     ("WBINVD exits", |g| g.exits(&[0x0f, 0x09], exit::WBINVD)),
-    ("INVD exits", |g| g.exits(&[0x0f, 0x08], exit::INVD)),
     ("RDPMC exits", |g| g.exits(&[0x0f, 0x33], exit::RDPMC)),
     ("MONITOR exits", |g| {
         g.exits(&[0x0f, 0x01, 0xc8], exit::MONITOR)
@@ -94,7 +93,7 @@ const TESTS: &[Test] = &[
     }),
     ("defect B: read of CR3 is reported as CR0", |g| {
         g.run_code(&[0x0f, 0x20, 0xd8]);
-        defect(g.cpu.exit().0, exit::READ_CR0, exit::READ_CR0 + 3)
+        defect(g.cpu.exit().0, exit::READ_CR0, exit::READ_CR3)
     }),
     ("defect C: there is no next RIP", |g| {
         g.run_code(&[0x0f, 0xa2]);
@@ -109,6 +108,10 @@ const TESTS: &[Test] = &[
         "defect D: a faulted interrupt is reported as an exception",
         |g| g.faulted_interrupt(),
     ),
+    ("defect E: INVD is reported as WBINVD", |g| {
+        g.run_code(&[0x0f, 0x08]);
+        defect(g.cpu.exit().0, exit::WBINVD, exit::INVD)
+    }),
     ("a guest without EFER.SVME is refused", |g| {
         g.cpu
             .set_saved(field::EFER, g.cpu.saved(field::EFER) & !0x1000);
