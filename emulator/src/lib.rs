@@ -28,6 +28,7 @@ pub mod report;
 pub mod rmp;
 pub mod secrets;
 pub mod signing;
+pub mod statistics;
 pub mod vmcb;
 pub mod vmsa;
 pub mod walk;

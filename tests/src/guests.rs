@@ -37,7 +37,7 @@ pub fn workspace() -> &'static Workspace {
 /// The emulator.
 pub fn qemu() -> &'static Qemu {
     static QEMU: OnceLock<Qemu> = OnceLock::new();
-    QEMU.get_or_init(|| Qemu::with_svm().expect("QEMU is there or can be installed"))
+    QEMU.get_or_init(|| Qemu::find_or_install().expect("QEMU is there or can be installed"))
 }
 
 /// The SNP platform in software, with the keys of this user.

@@ -64,20 +64,6 @@ pub enum InstallError {
         /// Why not.
         reason: String,
     },
-    /// There is no version that is new enough.
-    #[error(
-        "{tool} {found} is too old: the emulated SNP platform needs version {needed} or newer. {advice}"
-    )]
-    TooOld {
-        /// The tool.
-        tool: &'static str,
-        /// The version that is there.
-        found: String,
-        /// The least version.
-        needed: u32,
-        /// What to do.
-        advice: String,
-    },
     /// apt-get succeeded, and the tool is still not there.
     #[error("{0} was installed, but does not run")]
     StillMissing(&'static str),
@@ -108,35 +94,13 @@ pub fn install(tool: &Tool) -> Result<(), InstallError> {
         });
     }
     phase.note("the release's package conflicts with what is installed: trying backports");
-    let suite = install_backport(tool, &system)?;
-    phase.done(&format!("from {suite}"));
-    Ok(())
-}
-
-/// Installs a newer version of `tool` than the release has, if this is Debian and we are root. Else says what to do.
-pub fn install_newer(tool: &Tool) -> Result<(), InstallError> {
-    let system = System::detect();
-    if !(system.debian && system.root) {
-        return Err(InstallError::Advice {
-            tool: tool.name,
-            advice: system.advice(tool),
-        });
-    }
-    let phase = Phase::start(format!("Install a newer {}", tool.package));
-    let suite = install_backport(tool, &system)?;
-    phase.done(&format!("from {suite}"));
-    Ok(())
-}
-
-/// Gives the name of the suite that it came from.
-fn install_backport(tool: &Tool, system: &System) -> Result<String, InstallError> {
-    let suite = add_backports(tool, system)?;
-    let installed = apt(&install_words(tool, Some(&suite)));
-    installed.map_err(|source| InstallError::Apt {
+    let suite = add_backports(tool, &system)?;
+    apt(&install_words(tool, Some(&suite))).map_err(|source| InstallError::Apt {
         tool: tool.name,
         source,
     })?;
-    Ok(suite)
+    phase.done(&format!("from {suite}"));
+    Ok(())
 }
 
 fn install_words<'a>(tool: &Tool, suite: Option<&'a str>) -> Vec<&'a str>

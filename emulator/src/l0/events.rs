@@ -209,6 +209,7 @@ fn guest_request(exit: &mut Exit<'_>, request: u64, response: u64) -> u64 {
     });
     match answer {
         Ok(answer) => {
+            exit.platform.log_statistics();
             memory::write_page(response, &answer);
             0
         }

@@ -4,7 +4,7 @@ use crate::cpu;
 use crate::entry::MAX_CPUS;
 use crate::fw_cfg;
 use crate::log::{self, log};
-use crate::machine::{CpuState, PLATFORM, Platform, Statistics};
+use crate::machine::{CpuState, PLATFORM, Platform};
 use crate::memory::{self, TablePages};
 use crate::smp;
 use crate::vcpu::CPUS;
@@ -18,6 +18,7 @@ use cloister_emulator::memory_map::MemoryMap;
 use cloister_emulator::nested::NestedTables;
 use cloister_emulator::rmp::{Rmp, RmpError, Size};
 use cloister_emulator::secrets::{Vmpcks, secrets_page};
+use cloister_emulator::statistics::Statistics;
 use cloister_emulator::vmsa::{RESET_VECTOR, reset_vmsa};
 
 /// Launches the guest: private memory, measured pages, the first CPU's state.
@@ -77,10 +78,8 @@ pub(crate) fn launch(options: Options) {
         measurement: digest.value(),
         cpu_signature,
         cpus: [CpuState::default(); MAX_CPUS],
-        statistics: Statistics {
-            started: cpu::ticks(),
-            ..Statistics::default()
-        },
+        statistics: Statistics::default(),
+        started: cpu::ticks(),
     });
 }
 

@@ -14,6 +14,7 @@ use cloister_emulator::memory_map::{MemoryMap, ROM_END};
 use cloister_emulator::nested::{NestedTables, Tree};
 use cloister_emulator::page::{C_BIT, PAGE_BYTES};
 use cloister_emulator::rmp::Rmp;
+use cloister_emulator::statistics::Statistics;
 use cloister_emulator::vmsa::field;
 use cloister_emulator::walk::{Paging, Target, WalkError};
 use core::fmt::Arguments;
@@ -31,6 +32,8 @@ pub(crate) struct Platform {
     pub(crate) cpu_signature: u32,
     pub(crate) cpus: [CpuState; MAX_CPUS],
     pub(crate) statistics: Statistics,
+    /// When the guest was launched, in ticks.
+    pub(crate) started: u64,
 }
 
 /// What the platform remembers of a CPU beside its registers.
@@ -42,18 +45,6 @@ pub(crate) struct CpuState {
     pub(crate) ghcb: Option<u64>,
     /// CR3 as the guest wrote it; the processor's has the C-bit.
     pub(crate) cr3: u64,
-}
-
-/// Numbers for the log's last line.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Statistics {
-    pub(crate) exits: u64,
-    pub(crate) ghcb_calls: u64,
-    pub(crate) page_state_changes: u64,
-    pub(crate) validations: u64,
-    pub(crate) nested_faults: u64,
-    pub(crate) unvalidated: u64,
-    pub(crate) started: u64,
 }
 
 /// After so many exits the statistics are logged.
@@ -113,18 +104,8 @@ impl Platform {
 
     /// What the guest did until now.
     pub(crate) fn log_statistics(&self) {
-        let s = &self.statistics;
-        let cycles = crate::cpu::ticks() - s.started;
-        log::log!(
-            "{} exits in {} M cycles: {} GHCB calls, {} pages changed, {} pages validated, {} nested faults, {} unvalidated",
-            s.exits,
-            cycles / 1_000_000,
-            s.ghcb_calls,
-            s.page_state_changes,
-            s.validations,
-            s.nested_faults,
-            s.unvalidated
-        );
+        let cycles = crate::cpu::ticks() - self.started;
+        log::log!("after {} M cycles: {}", cycles / 1_000_000, self.statistics);
     }
 }
 

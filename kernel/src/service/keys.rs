@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use cloister_protocol::evidence::{self, Evidence, Kind, NONCE_BYTES};
 use cloister_protocol::keyconfig::Epoch;
 use cloister_protocol::ohttp::{Gateway, OhttpError, ResponseSealer};
+use core::cell::Cell;
 use zeroize::Zeroizing;
 
 use crate::entropy::Drbg;
@@ -37,6 +38,7 @@ pub struct Keys {
     key_configs: Vec<u8>,
     evidence: Vec<u8>,
     attester: Attester,
+    allowance: Cell<Allowance>,
 }
 
 impl Keys {
@@ -53,6 +55,7 @@ impl Keys {
             key_configs: Vec::new(),
             evidence: Vec::new(),
             attester,
+            allowance: Cell::new(Allowance::full(now_ms)),
         };
         keys.publish();
         keys
@@ -78,13 +81,19 @@ impl Keys {
         &self.key_configs
     }
 
-    /// The evidence of this epoch, or fresh evidence that holds `nonce`.
+    /// The evidence of this epoch.
     #[must_use]
-    pub fn evidence(&self, nonce: Option<[u8; NONCE_BYTES]>) -> Vec<u8> {
-        match nonce {
-            None => self.evidence.clone(),
-            Some(_) => self.make_evidence(nonce),
-        }
+    pub fn evidence(&self) -> &[u8] {
+        &self.evidence
+    }
+
+    /// Fresh evidence that holds `nonce`; `None` when too much was asked for lately.
+    #[must_use]
+    pub fn fresh_evidence(&self, nonce: [u8; NONCE_BYTES], now_ms: u64) -> Option<Vec<u8>> {
+        let mut allowance = self.allowance.get();
+        let granted = allowance.take(now_ms);
+        self.allowance.set(allowance);
+        granted.then(|| self.make_evidence(Some(nonce)))
     }
 
     /// Opens an encapsulated request with the key that it names.
@@ -125,6 +134,41 @@ impl Keys {
             certificates: self.attester.certificates.clone(),
         }
         .encode()
+    }
+}
+
+/// How many reports may be asked for. Each occupies the security processor, which serves every guest of the machine, and
+/// anybody can ask.
+#[derive(Clone, Copy)]
+struct Allowance {
+    reports: u64,
+    counted_ms: u64,
+}
+
+impl Allowance {
+    /// Reports that may be asked for at once.
+    const MOST: u64 = 32;
+    /// Until one more may be.
+    const INTERVAL_MS: u64 = 100;
+
+    const fn full(now_ms: u64) -> Self {
+        Self {
+            reports: Self::MOST,
+            counted_ms: now_ms,
+        }
+    }
+
+    fn take(&mut self, now_ms: u64) -> bool {
+        let intervals = now_ms.saturating_sub(self.counted_ms) / Self::INTERVAL_MS;
+        self.counted_ms += intervals * Self::INTERVAL_MS;
+        self.reports = Self::MOST.min(self.reports.saturating_add(intervals));
+        match self.reports.checked_sub(1) {
+            Some(left) => {
+                self.reports = left;
+                true
+            }
+            None => false,
+        }
     }
 }
 

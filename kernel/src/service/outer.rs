@@ -9,6 +9,9 @@ use cloister_protocol::ohttp::MAX_REQUEST_OVERHEAD_BYTES;
 use super::keys::Keys;
 use crate::http::{Admission, Head, Method, Response, Status};
 
+/// Seconds after which fresh evidence may be asked for again.
+const EVIDENCE_RETRY_AFTER_S: u32 = 1;
+
 const GET: &str = "GET, HEAD";
 const GET_AND_POST: &str = "GET, HEAD, POST";
 
@@ -54,32 +57,45 @@ impl Rules {
 
 /// The answer to a request of a path that only reads. `None`: the path has more than that.
 #[must_use]
-pub fn read(head: &Head, keys: &Keys, metrics: impl FnOnce() -> Vec<u8>) -> Option<Response> {
+pub fn read(
+    head: &Head,
+    keys: &Keys,
+    now_ms: u64,
+    metrics: impl FnOnce() -> Vec<u8>,
+) -> Option<Response> {
     if head.method == Method::Post {
         return None;
     }
     Some(match head.path.as_str() {
         paths::OHTTP_GATEWAY => Response::ok(media::OHTTP_KEYS, keys.key_configs().to_vec()),
-        paths::EVIDENCE => read_evidence(head.query.as_deref(), keys),
+        paths::EVIDENCE => read_evidence(head.query.as_deref(), keys, now_ms),
         paths::HEALTH => Response::ok(media::TEXT, b"ready\n".to_vec()),
         paths::METRICS => Response::ok(media::TEXT, metrics()),
         _ => return None,
     })
 }
 
-fn read_evidence(query: Option<&str>, keys: &Keys) -> Response {
+fn read_evidence(query: Option<&str>, keys: &Keys, now_ms: u64) -> Response {
     let Some(query) = query.filter(|query| !query.is_empty()) else {
-        return Response::ok(media::CMW_CBOR, keys.evidence(None));
+        return Response::ok(media::CMW_CBOR, keys.evidence().to_vec());
     };
     let nonce = match query.split_once('=') {
         Some((paths::NONCE_PARAMETER, hex)) => evidence::parse_nonce(hex),
         _ => None,
     };
-    match nonce {
-        Some(nonce) => Response::ok(media::CMW_CBOR, keys.evidence(Some(nonce))),
+    let Some(nonce) = nonce else {
+        let detail = "The only parameter is nonce, 64 hexadecimal digits.";
+        return Response::problem(Status::BadRequest, detail);
+    };
+    match keys.fresh_evidence(nonce, now_ms) {
+        Some(evidence) => Response::ok(media::CMW_CBOR, evidence),
         None => {
-            let detail = "The only parameter is nonce, 64 hexadecimal digits.";
-            Response::problem(Status::BadRequest, detail)
+            let detail =
+                "Too much fresh evidence was asked for; that without a nonce is always there.";
+            Response {
+                retry_after_s: Some(EVIDENCE_RETRY_AFTER_S),
+                ..Response::problem(Status::TooManyRequests, detail)
+            }
         }
     }
 }

@@ -192,7 +192,8 @@ impl<S: Summarizer> Server<S> {
     /// The answer to a request, unless it has become a job.
     fn handle(&mut self, ticket: Ticket, request: http::Request, now_ms: u64) -> Option<Response> {
         let http::Request { head, body } = request;
-        let read = outer::read(&head, &self.keys, || self.metrics_text(now_ms).into_bytes());
+        let metrics = || self.metrics_text(now_ms).into_bytes();
+        let read = outer::read(&head, &self.keys, now_ms, metrics);
         if read.is_some() {
             return read;
         }

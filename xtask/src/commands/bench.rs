@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cloister_client::Client;
+use cloister_emulator::statistics::Statistics;
 use cloister_protocol::api::summarize::Style;
 use serde_json::{Value, json};
 
@@ -87,7 +88,7 @@ fn keep(folder: &Path, name: &str, result: &Value) -> Result<(), CommandError> {
 fn boot(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
     let platform = platform(workspace, arguments.tee)?;
     let accelerator = platform.accelerator();
-    let qemu = platform.qemu()?;
+    let qemu = Qemu::find_or_install()?;
     let mut text = format!(
         "Boot on platform {}, {}, QEMU {}, median of {} runs, from the start of the QEMU process:\n\
          {:12} {:>15} {:>15} {:>15}\n",
@@ -117,17 +118,29 @@ fn boot(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Command
             arguments.runs,
             model.name()
         ));
-        let runs =
-            (0..arguments.runs).map(|_| boot_once(&qemu, &image.guest_options(platform.clone())));
-        let times = medians(&runs.collect::<Result<Vec<Times>, _>>()?);
+        let options = image.guest_options(platform.clone());
+        let mut runs = Vec::new();
+        let mut statistics = None;
+        for _ in 0..arguments.runs {
+            let (times, counted) = boot_once(&qemu, &options)?;
+            runs.push(times);
+            statistics = counted;
+        }
+        let times = medians(&runs);
         phase.done("");
         let cell = |value: Option<f64>| value.map_or("?".to_owned(), |value| format!("{value:.0}"));
         let [first, kernel, ready] =
             [times.first_byte_ms, times.kernel_ms, times.ready_ms].map(cell);
         text += &format!("{:12} {first:>15} {kernel:>15} {ready:>15}\n", model.name());
+        if let Some(counted) = statistics {
+            text += &format!("{:12} up to the first report, {counted}\n", "");
+        }
         let pack_bytes = image.facts().model.as_ref().map(|model| model.pack.bytes);
         results.push(json!({
             "model": model.name(), "times": times, "pack_bytes": pack_bytes, "rom_bytes": image.facts().rom.bytes,
+            "exits": statistics.map(|counted| counted.exits),
+            "ghcb_calls": statistics.map(|counted| counted.ghcb_calls),
+            "pages_validated": statistics.map(|counted| counted.validations),
         }));
     }
     let json = json!({
@@ -140,10 +153,13 @@ fn boot(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Command
     })
 }
 
-fn boot_once(qemu: &Qemu, options: &GuestOptions) -> Result<Times, CommandError> {
+fn boot_once(
+    qemu: &Qemu,
+    options: &GuestOptions,
+) -> Result<(Times, Option<Statistics>), CommandError> {
     let mut guest = Guest::start(qemu, options)?;
     guest.wait_ready(READY_TIMEOUT)?;
-    Ok(guest.times())
+    Ok((guest.times(), guest.statistics()))
 }
 
 fn medians(times: &[Times]) -> Times {
@@ -163,7 +179,7 @@ fn medians(times: &[Times]) -> Times {
 fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
     let platform = platform(workspace, arguments.tee)?;
     let accelerator = platform.accelerator();
-    let qemu = platform.qemu()?;
+    let qemu = Qemu::find_or_install()?;
     let image = image_build::build(
         workspace,
         &arguments.model,

@@ -15,7 +15,7 @@ use crate::example;
 use crate::image_build::{self, Image};
 use crate::models::ModelChoice;
 use crate::progress::Phase;
-use crate::qemu::{Accelerator, Guest, Platform, Times};
+use crate::qemu::{Accelerator, Guest, Platform, Qemu, Times};
 use crate::workspace::Workspace;
 
 /// How long the guest may take for the summary under emulation.
@@ -51,7 +51,7 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     let build_started = Instant::now();
     let image = image_build::build(workspace, &model, &workspace.image())?;
     let platform = platform(workspace, arguments.tee)?;
-    let qemu = platform.qemu()?;
+    let qemu = Qemu::find_or_install()?;
     let build_took = build_started.elapsed();
 
     let mut options = image.guest_options(platform.clone());

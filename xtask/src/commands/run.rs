@@ -8,7 +8,7 @@ use super::{CommandError, model_or_default, platform};
 use crate::attestation;
 use crate::cli::{Outcome, RunArgs};
 use crate::image_build::{self, Image};
-use crate::qemu::{Accelerator, Guest, GuestError, Platform};
+use crate::qemu::{Accelerator, Guest, GuestError, Platform, Qemu};
 use crate::workspace::Workspace;
 
 /// A model of several GB takes that long to copy and check under emulation.
@@ -23,7 +23,7 @@ pub fn run(
     let platform = platform(workspace, arguments.tee)?;
     let accelerator = platform.accelerator();
     let image = open_or_build(workspace, arguments, accelerator)?;
-    let qemu = platform.qemu()?;
+    let qemu = Qemu::find_or_install()?;
     let mut options = image.guest_options(platform.clone());
     options.port = Some(arguments.port);
     options.cpus = arguments.smp;

@@ -306,7 +306,7 @@ fn oracle(workspace: &Workspace) -> Result<Verdict, CommandError> {
 }
 
 fn end_to_end(workspace: &Workspace) -> Result<Verdict, CommandError> {
-    let qemu = Qemu::with_svm()?;
+    let qemu = Qemu::find_or_install()?;
     eprintln!("QEMU {}, {}", qemu.version(), Accelerator::Tcg.describe());
     let mut tests = end_to_end_tests(&["--lib", "--test", "end_to_end", "--test", "guest_faults"]);
     command(workspace, "end-to-end", &mut tests)
@@ -314,7 +314,7 @@ fn end_to_end(workspace: &Workspace) -> Result<Verdict, CommandError> {
 
 /// The emulated SNP platform: its own tests, an independent guest, and the image.
 fn emulated(workspace: &Workspace) -> Result<Verdict, CommandError> {
-    Qemu::with_svm()?;
+    Qemu::find_or_install()?;
     if !Path::new(OVMF).is_file() {
         install::install(&install::OVMF)?;
     }

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cloister_emulator::qemu::{MAX_CPUS, MAX_MEMORY_MIB, Machine, with_path};
+use cloister_emulator::statistics::Statistics;
 
 use super::console::{Console, Ready, Stop, parse_ready, parse_stop};
 use super::{Accelerator, Platform, Qemu};
@@ -250,6 +251,14 @@ impl Guest {
         let log = self.platform_log.as_ref();
         log.and_then(|path| std::fs::read_to_string(path).ok())
             .unwrap_or_default()
+    }
+
+    /// What the emulated platform has counted up to the guest's last report; nothing on other platforms.
+    pub fn statistics(&self) -> Option<Statistics> {
+        self.platform_log()
+            .lines()
+            .rev()
+            .find_map(Statistics::parse)
     }
 
     /// Whether QEMU still runs.

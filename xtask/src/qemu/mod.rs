@@ -18,9 +18,6 @@ use crate::process;
 
 /// The emulator's program.
 const PROGRAM: &str = "qemu-system-x86_64";
-/// The first major version whose emulated SVM the emulated SNP platform was seen to run on; 7.2 does not intercept reads
-/// of control registers.
-const SVM_VERSION: u32 = 10;
 
 /// An installed QEMU.
 #[derive(Clone, Debug)]
@@ -44,40 +41,6 @@ impl Qemu {
         Self::find().ok_or(InstallError::StillMissing(PROGRAM))
     }
 
-    /// A QEMU that the emulated SNP platform runs on; a newer one is installed if the one that is there is too old.
-    pub fn with_svm() -> Result<Self, InstallError> {
-        let found = Self::find_or_install()?;
-        if found.major() >= SVM_VERSION {
-            return Ok(found);
-        }
-        let too_old = |found: Self, advice: String| InstallError::TooOld {
-            tool: PROGRAM,
-            found: found.version,
-            needed: SVM_VERSION,
-            advice,
-        };
-        match install::install_newer(&install::QEMU) {
-            Err(InstallError::Advice { .. }) => {
-                let advice = "Debian 12 has one in bookworm-backports.";
-                Err(too_old(found, advice.to_owned()))
-            }
-            Err(other) => Err(other),
-            Ok(()) => match Self::find() {
-                Some(newer) if newer.major() >= SVM_VERSION => Ok(newer),
-                _ => Err(too_old(
-                    found,
-                    "The release's backports have none.".to_owned(),
-                )),
-            },
-        }
-    }
-
-    /// The first number of its version; 0 if it prints none.
-    fn major(&self) -> u32 {
-        let digits = self.version.split('.').next();
-        digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
-    }
-
     fn find() -> Option<Self> {
         let text =
             process::capture(Command::new(PROGRAM).arg("--version"), "qemu --version").ok()?;
@@ -99,21 +62,5 @@ impl Qemu {
 
     fn command(&self) -> Command {
         Command::new(&self.program)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_told_apart() {
-        let major = |version: &str| {
-            let (program, version) = (PROGRAM.into(), version.to_owned());
-            Qemu { program, version }.major()
-        };
-        assert_eq!(major("10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)"), 10);
-        assert_eq!(major("7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)"), 7);
-        assert_eq!(major("unknown"), 0);
     }
 }

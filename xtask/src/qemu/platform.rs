@@ -10,9 +10,8 @@ use cloister_emulator::hierarchy::{Hierarchy, HierarchyError};
 use cloister_emulator::signing;
 use tempfile::TempDir;
 
-use super::{Accelerator, Qemu};
+use super::Accelerator;
 use crate::guest_build;
-use crate::install::InstallError;
 use crate::process::ProcessError;
 use crate::progress::Phase;
 use crate::workspace::Workspace;
@@ -41,14 +40,6 @@ impl Platform {
             Self::Plain(accelerator) => *accelerator,
             // Its hypervisor runs on the SVM of an emulated CPU.
             Self::SnpEmulated(_) => Accelerator::Tcg,
-        }
-    }
-
-    /// The QEMU that can be this machine.
-    pub fn qemu(&self) -> Result<Qemu, InstallError> {
-        match self {
-            Self::Plain(_) => Qemu::find_or_install(),
-            Self::SnpEmulated(_) => Qemu::with_svm(),
         }
     }
 

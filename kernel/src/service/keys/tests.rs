@@ -30,15 +30,36 @@ fn each_epoch_and_each_nonce_has_a_report_of_its_own() {
         certificates: b"certificates".to_vec(),
     };
     let mut keys = Keys::new(&mut rng, 1_000_000, 0, attester);
-    let (first, expected) = bound_and_expected(&keys.evidence(None));
+    let (first, expected) = bound_and_expected(keys.evidence());
     assert_eq!(first, expected);
-    let (fresh, expected) = bound_and_expected(&keys.evidence(Some([7; NONCE_BYTES])));
+    let (fresh, expected) = bound_and_expected(&keys.fresh_evidence([7; NONCE_BYTES], 0).unwrap());
     assert_eq!(fresh, expected);
     assert_ne!(fresh, first);
-    assert_eq!(bound_and_expected(&keys.evidence(None)).0, first, "cached");
+    assert_eq!(bound_and_expected(keys.evidence()).0, first, "cached");
 
     keys.tick(&mut rng, EPOCH_MS);
-    let (second, expected) = bound_and_expected(&keys.evidence(None));
+    let (second, expected) = bound_and_expected(keys.evidence());
     assert_eq!(second, expected);
     assert_ne!(second, first);
+}
+
+#[test]
+fn fresh_evidence_is_rationed() {
+    let mut rng = Drbg::from_seed([1; 32]);
+    let attester = Attester {
+        attest: |_| platform::Evidence::None,
+        certificates: Vec::new(),
+    };
+    let keys = Keys::new(&mut rng, 0, 1000, attester);
+    let granted = |now_ms| {
+        let asks = 0..2 * Allowance::MOST;
+        asks.filter(|_| keys.fresh_evidence([0; NONCE_BYTES], now_ms).is_some())
+            .count() as u64
+    };
+    assert_eq!(granted(1000), Allowance::MOST);
+    assert_eq!(granted(1000 + Allowance::INTERVAL_MS - 1), 0);
+    assert_eq!(granted(1000 + Allowance::INTERVAL_MS), 1);
+    assert_eq!(granted(1000 + 4 * Allowance::INTERVAL_MS), 3);
+    assert_eq!(granted(u64::MAX), Allowance::MOST);
+    assert_eq!(granted(0), 0, "a clock that goes back grants nothing");
 }
