@@ -42,6 +42,7 @@ pub mod config;
 pub mod cpu;
 pub mod digest;
 pub mod explain;
+mod fields;
 pub mod footer_table;
 pub mod guid;
 pub mod id_block;

@@ -4,6 +4,7 @@
 //! `u32 address | u32 length | u32 type` (edk2 `OvmfPkg/ResetVector`, QEMU `hw/i386/pc.h`).
 
 use crate::PAGE_BYTES;
+use crate::fields::{self, Metadata, u32_at};
 use std::fmt;
 
 /// First bytes of the header.
@@ -13,7 +14,7 @@ pub const SIGNATURE: [u8; 4] = *b"ASEV";
 pub const VERSION: u32 = 1;
 
 /// Bytes of the header.
-pub const HEADER_BYTES: usize = 16;
+pub const HEADER_BYTES: usize = fields::HEADER_BYTES;
 
 /// Bytes of an entry.
 pub const ENTRY_BYTES: usize = 12;
@@ -175,35 +176,26 @@ pub enum SevMetadataError {
 
 /// Reads the metadata whose header is `from_end` bytes before the end of `rom`.
 pub fn parse(rom: &[u8], from_end: u32) -> Result<Vec<Section>, SevMetadataError> {
-    let offset = SevMetadataError::Offset {
+    let metadata = Metadata::read(rom, from_end).ok_or(SevMetadataError::Offset {
         from_end,
         rom_bytes: rom.len(),
-    };
-    let start = usize::try_from(from_end)
-        .ok()
-        .and_then(|from_end| rom.len().checked_sub(from_end))
-        .ok_or(offset.clone())?;
-    let available = rom.len() - start;
-    let (header, _) = rom[start..]
-        .split_first_chunk::<HEADER_BYTES>()
-        .ok_or(offset)?;
-    if header[..4] != SIGNATURE {
-        return Err(SevMetadataError::Signature(start));
+    })?;
+    if metadata.signature != SIGNATURE {
+        return Err(SevMetadataError::Signature(metadata.start));
     }
-    let [bytes, version, entries] = [4, 8, 12].map(|at| u32_at(header, at));
-    if version != VERSION {
-        return Err(SevMetadataError::Version(version));
+    if metadata.version != VERSION {
+        return Err(SevMetadataError::Version(metadata.version));
     }
-    let needed = HEADER_BYTES as u64 + ENTRY_BYTES as u64 * u64::from(entries);
-    if needed > u64::from(bytes) || u64::from(bytes) > available as u64 {
+    let entries_bytes = ENTRY_BYTES as u64 * u64::from(metadata.entries);
+    let (needed, available) = (HEADER_BYTES as u64 + entries_bytes, metadata.available());
+    if needed > u64::from(metadata.bytes) || u64::from(metadata.bytes) > available as u64 {
         return Err(SevMetadataError::Length {
-            bytes,
-            entries,
+            bytes: metadata.bytes,
+            entries: metadata.entries,
             available,
         });
     }
-    let end = start + needed as usize;
-    rom[start + HEADER_BYTES..end]
+    metadata.rest[..entries_bytes as usize]
         .chunks_exact(ENTRY_BYTES)
         .enumerate()
         .map(|(index, entry)| section(index, entry))
@@ -248,13 +240,6 @@ pub fn check_layout(sections: &[Section], rom_gpa: u64) -> Result<(), SevMetadat
         }
     }
     Ok(())
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let field = bytes[at..]
-        .first_chunk()
-        .expect("the caller has checked the length");
-    u32::from_le_bytes(*field)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Descriptor `"TDVF" | u32 length | u32 version 1 | u32 sections`, then 32 bytes a section (Intel's
 //! TDX Virtual Firmware Design Guide, QEMU `hw/i386/tdvf.c`).
 
+use crate::fields::{self, Metadata, u32_at, u64_at};
 use crate::{MAX_PAGES, PAGE_BYTES};
 use std::fmt;
 use std::ops::Range;
@@ -14,7 +15,7 @@ pub const SIGNATURE: [u8; 4] = *b"TDVF";
 pub const VERSION: u32 = 1;
 
 /// Bytes of the descriptor before its sections.
-pub const DESCRIPTOR_BYTES: usize = 16;
+pub const DESCRIPTOR_BYTES: usize = fields::HEADER_BYTES;
 
 /// Bytes of a section.
 pub const SECTION_BYTES: usize = 32;
@@ -199,34 +200,29 @@ pub enum TdvfError {
 
 /// Reads the metadata whose descriptor is `from_end` bytes before the end of `rom`.
 pub fn parse(rom: &[u8], from_end: u32) -> Result<Vec<TdSection>, TdvfError> {
-    let offset = TdvfError::Offset {
+    let metadata = Metadata::read(rom, from_end).ok_or(TdvfError::Offset {
         from_end,
         rom_bytes: rom.len(),
-    };
-    let start = usize::try_from(from_end)
-        .ok()
-        .and_then(|from_end| rom.len().checked_sub(from_end))
-        .ok_or(offset.clone())?;
-    let available = rom.len() - start;
-    let (descriptor, sections) = rom[start..]
-        .split_first_chunk::<DESCRIPTOR_BYTES>()
-        .ok_or(offset)?;
-    if descriptor[..4] != SIGNATURE {
-        return Err(TdvfError::Signature(start));
+    })?;
+    if metadata.signature != SIGNATURE {
+        return Err(TdvfError::Signature(metadata.start));
     }
-    let [bytes, version, count] = [4, 8, 12].map(|at| u32_at(descriptor, at));
-    if version != VERSION {
-        return Err(TdvfError::Version(version));
+    if metadata.version != VERSION {
+        return Err(TdvfError::Version(metadata.version));
     }
-    let needed = DESCRIPTOR_BYTES as u64 + SECTION_BYTES as u64 * u64::from(count);
-    if needed != u64::from(bytes) || needed > available as u64 {
+    let sections_bytes = SECTION_BYTES as u64 * u64::from(metadata.entries);
+    let (needed, available) = (
+        DESCRIPTOR_BYTES as u64 + sections_bytes,
+        metadata.available(),
+    );
+    if needed != u64::from(metadata.bytes) || needed > available as u64 {
         return Err(TdvfError::Length {
-            bytes,
-            sections: count,
+            bytes: metadata.bytes,
+            sections: metadata.entries,
             available,
         });
     }
-    let sections = sections[..needed as usize - DESCRIPTOR_BYTES].chunks_exact(SECTION_BYTES);
+    let sections = metadata.rest[..sections_bytes as usize].chunks_exact(SECTION_BYTES);
     let sections: Vec<TdSection> = sections
         .enumerate()
         .map(|(index, entry)| section(rom.len(), index, entry))
@@ -298,18 +294,4 @@ fn check(sections: &[TdSection]) -> Result<(), TdvfError> {
         return Err(TdvfError::NoFirmware);
     }
     Ok(())
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let field = bytes[at..]
-        .first_chunk()
-        .expect("the caller has checked the length");
-    u32::from_le_bytes(*field)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let field = bytes[at..]
-        .first_chunk()
-        .expect("the caller has checked the length");
-    u64::from_le_bytes(*field)
 }

@@ -3,6 +3,7 @@
 
 use super::{IgvmError, IgvmPlatform};
 use crate::PAGE_BYTES;
+use crate::fields::{u32_at, u64_at};
 use crc32fast::Hasher;
 
 /// First bytes of a file.
@@ -335,18 +336,4 @@ impl<'a> Reader<'a> {
                 bytes,
             })
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let field = bytes[at..]
-        .first_chunk()
-        .expect("the caller has checked the length");
-    u32::from_le_bytes(*field)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let field = bytes[at..]
-        .first_chunk()
-        .expect("the caller has checked the length");
-    u64::from_le_bytes(*field)
 }
