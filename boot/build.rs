@@ -1,27 +1,12 @@
 //! Links the boot program as firmware; the library needs nothing.
 
+mod freestanding;
+
 use std::env;
 
-/// Freestanding, at fixed addresses, without anything that a loader would have to do.
-const LINK_ARGS: [&str; 7] = [
-    "-nostartfiles",
-    "-nostdlib",
-    "-static",
-    "-no-pie",
-    "-Wl,--build-id=none",
-    "-Wl,-z,max-page-size=4096",
-    "-Wl,--no-dynamic-linker",
-];
-
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=link.ld");
-    if env::var_os("CARGO_FEATURE_GUEST").is_none() {
-        return;
+    freestanding::rerun_if_changed("freestanding.rs", &["link.ld"]);
+    if env::var_os("CARGO_FEATURE_GUEST").is_some() {
+        freestanding::link("boot", "link.ld");
     }
-    let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    for arg in LINK_ARGS {
-        println!("cargo:rustc-link-arg-bin=boot={arg}");
-    }
-    println!("cargo:rustc-link-arg-bin=boot=-Wl,-T,{here}/link.ld");
 }

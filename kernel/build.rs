@@ -1,29 +1,15 @@
 //! Links the kernel for the addresses that boot loads it to; the library needs nothing.
 
+#[path = "../boot/freestanding.rs"]
+mod freestanding;
+
 use std::env;
 
-/// Freestanding, at fixed addresses, without anything that a loader would have to do.
-const LINK_ARGS: [&str; 7] = [
-    "-nostartfiles",
-    "-nostdlib",
-    "-static",
-    "-no-pie",
-    "-Wl,--build-id=none",
-    "-Wl,-z,max-page-size=4096",
-    "-Wl,--no-dynamic-linker",
-];
-
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=link.ld");
-    if env::var_os("CARGO_FEATURE_GUEST").is_none() {
-        return;
-    }
-    let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    for bin in ["kernel", "kernel-selftest"] {
-        for arg in LINK_ARGS {
-            println!("cargo:rustc-link-arg-bin={bin}={arg}");
+    freestanding::rerun_if_changed("../boot/freestanding.rs", &["link.ld"]);
+    if env::var_os("CARGO_FEATURE_GUEST").is_some() {
+        for bin in ["kernel", "kernel-selftest"] {
+            freestanding::link(bin, "link.ld");
         }
-        println!("cargo:rustc-link-arg-bin={bin}=-Wl,-T,{here}/link.ld");
     }
 }
