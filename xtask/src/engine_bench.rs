@@ -11,6 +11,7 @@ use crate::commands::CommandError;
 use crate::models::{self, ModelChoice};
 use crate::packs;
 use crate::progress::Phase;
+use crate::statistics::median;
 use crate::workspace::Workspace;
 
 /// Tokens that are read in one go.
@@ -50,11 +51,8 @@ impl Rates {
     }
 
     fn medians(runs: &[Self]) -> Self {
-        let median = |read: fn(&Self) -> f64| {
-            let mut rates: Vec<f64> = runs.iter().map(read).collect();
-            rates.sort_by(f64::total_cmp);
-            rates[rates.len() / 2]
-        };
+        let median =
+            |read: fn(&Self) -> f64| median(runs.iter().map(read)).expect("there is a run");
         Self {
             read_tokens_per_s: median(|run| run.read_tokens_per_s),
             write_tokens_per_s: median(|run| run.write_tokens_per_s),

@@ -19,5 +19,6 @@ pub mod peers;
 pub mod process;
 pub mod progress;
 pub mod qemu;
+mod statistics;
 pub mod tcb;
 pub mod workspace;

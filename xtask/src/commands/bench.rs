@@ -19,6 +19,7 @@ use crate::image_build;
 use crate::models::ModelChoice;
 use crate::progress::Phase;
 use crate::qemu::{Guest, GuestOptions, Qemu, Times};
+use crate::statistics::median;
 use crate::workspace::{Workspace, cargo};
 
 /// How long one summary may take.
@@ -163,11 +164,7 @@ fn boot_once(
 }
 
 fn medians(times: &[Times]) -> Times {
-    let median = |read: fn(&Times) -> Option<f64>| {
-        let mut values: Vec<f64> = times.iter().filter_map(read).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
-    };
+    let median = |read: fn(&Times) -> Option<f64>| median(times.iter().filter_map(read));
     Times {
         first_byte_ms: median(|times| times.first_byte_ms),
         kernel_ms: median(|times| times.kernel_ms),
