@@ -26,6 +26,8 @@ pub mod ohttp;
 pub mod padding;
 mod reader;
 pub mod suite;
+#[cfg(any(test, feature = "testing"))]
+pub mod test_rng;
 
 #[cfg(test)]
 mod testing;

@@ -2,10 +2,10 @@
 
 mod common;
 
+use cloister_protocol::test_rng::TestRng;
 use cloister_verifier::carrier::Carried;
 use cloister_verifier::crl::Crl;
 use cloister_verifier::{Certificate, Context, Evidence, Policy, Report, appraise};
-use common::rng::TestRng;
 use common::{issuer, vectors};
 
 /// Alterations of each input.

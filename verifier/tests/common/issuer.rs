@@ -1,8 +1,9 @@
 //! Issues what AMD and a chip would issue: roots, intermediates, VCEKs and VLEKs with AMD's extensions, revocation lists,
 //! signed reports. With keys that are public, for tests and emulated platforms only.
 //!
-//! Depends on nothing else in the tests, so that it can be moved or included elsewhere.
+//! Depends on nothing else in these tests, so that it can be moved or included elsewhere.
 
+use cloister_protocol::test_rng::TestRng;
 use der::asn1::ObjectIdentifier;
 use der::{Decode, Encode};
 use p384::ecdsa::signature::Signer;
@@ -12,8 +13,6 @@ use rsa::signature::{RandomizedSigner, SignatureEncoding};
 use rsa::traits::PublicKeyParts;
 use rsa::{BoxedUint, RsaPrivateKey};
 use sha2::Sha384;
-
-use super::rng::TestRng;
 
 /// AlgorithmIdentifier of RSASSA-PSS, SHA-384, salt 48, as AMD's newer certificates have it.
 pub(crate) const PSS_SHA384: &[u8] = &[

@@ -1,13 +1,17 @@
-//! Random numbers with a seed (SplitMix64): the same on each run. For tests only.
+//! Random numbers that repeat, for tests here and in the crates that depend on this one.
 
+use alloc::vec::Vec;
 use core::convert::Infallible;
 use rand_core::{TryCryptoRng, TryRng};
 
+/// A generator with a seed (SplitMix64): the same numbers on each run, so that each finding can be repeated. Its
+/// numbers are no secret: for tests only.
 #[derive(Clone, Debug)]
-pub(crate) struct TestRng(pub u64);
+pub struct TestRng(pub u64);
 
 impl TestRng {
-    pub(crate) fn number(&mut self) -> u64 {
+    /// A 64-bit number.
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -15,28 +19,27 @@ impl TestRng {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
+    /// A number below `bound`, which must not be 0.
+    pub fn below(&mut self, bound: usize) -> usize {
         (self.number() % bound as u64) as usize
     }
 
-    /// Alters bytes in one of the ways that files go wrong: a bit, a byte, a cut, a repetition.
-    pub(crate) fn alter(&mut self, bytes: &mut Vec<u8>) {
+    /// Alters `bytes` in one place: a flipped bit, an edge value, a byte removed or added, a piece repeated or cut off.
+    pub fn alter(&mut self, bytes: &mut Vec<u8>) {
         if bytes.is_empty() {
             return bytes.push(self.number() as u8);
         }
         let at = self.below(bytes.len());
-        match self.below(8) {
-            0 => bytes.truncate(at),
-            1 => bytes.insert(at, self.number() as u8),
+        match self.below(6) {
+            0 => bytes[at] ^= 1 << self.below(8),
+            1 => bytes[at] = [0, 1, 0x3f, 0x40, 0x7f, 0x80, 0xc0, 0xff][self.below(8)],
             2 => drop(bytes.remove(at)),
-            3 => {
-                let piece = bytes[at..(at + 32).min(bytes.len())].to_vec();
-                let to = self.below(bytes.len());
-                bytes.splice(to..to, piece);
+            3 => bytes.truncate(at),
+            4 => bytes.insert(at, self.number() as u8),
+            _ => {
+                let end = (at + 1 + self.below(16)).min(bytes.len());
+                bytes.extend_from_within(at..end);
             }
-            4 => bytes[at] = [0, 0x7f, 0x80, 0xff][self.below(4)],
-            _ => bytes[at] ^= 1 << self.below(8),
         }
     }
 }
