@@ -15,6 +15,8 @@ pub struct ImageJson {
     pub version: String,
     /// The ROM.
     pub rom: FileEntry,
+    /// The same image as an IGVM file.
+    pub igvm: IgvmEntry,
     /// The boot program's ELF file.
     pub boot_elf: FileEntry,
     /// The kernel's ELF file.
@@ -27,7 +29,7 @@ pub struct ImageJson {
     pub source: SourceEntry,
     /// How it was built.
     pub build: BuildEntry,
-    /// Launch digests with SEV-SNP by CPU model and vCPU count.
+    /// Launch digests of the ROM with SEV-SNP by CPU model and vCPU count.
     pub measurements: Vec<MeasurementEntry>,
 }
 
@@ -40,6 +42,16 @@ pub struct FileEntry {
     pub bytes: u64,
     /// SHA-256, lower-case hex.
     pub sha256: String,
+}
+
+/// The image as an IGVM file for SEV-SNP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgvmEntry {
+    /// The file.
+    #[serde(flatten)]
+    pub file: FileEntry,
+    /// Its launch digest with one vCPU of any model, lower-case hex.
+    pub digest: String,
 }
 
 /// The model of the image.
@@ -150,6 +162,10 @@ mod tests {
             format: FORMAT,
             version: "0.1.0".to_owned(),
             rom: file("rom.bin"),
+            igvm: IgvmEntry {
+                file: file("cloister.igvm"),
+                digest: "22".repeat(48),
+            },
             boot_elf: file("boot.elf"),
             kernel_elf: file("kernel.elf"),
             model: None,

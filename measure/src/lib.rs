@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`snp`] | the launch digest of a ROM with SEV-SNP: [`measure_rom`] |
-//! | [`igvm`] | the launch digests of an IGVM file: [`measure_igvm`] |
+//! | [`igvm`] | the launch digests of an IGVM file: [`measure_igvm`]; the file that launches a ROM: [`igvm_of_rom`] |
 //! | [`tdx`] | MRTD of a ROM with TDX: [`measure_tdx`] |
 //! | [`sev`] | the launch digests of plain SEV and of SEV-ES |
 //! | [`mod@explain`] | which inputs would explain another digest: [`explain()`] |
@@ -68,7 +68,7 @@ pub use cpu::CpuModel;
 pub use digest::LaunchDigest;
 pub use explain::{Explanation, Search, SearchSpace, explain};
 pub use id_block::{IdAuth, IdBlock, IdKey};
-pub use igvm::{IgvmError, IgvmPlatform, measure_igvm, measure_igvm_tdx};
+pub use igvm::{IgvmError, IgvmPlatform, igvm_of_rom, measure_igvm, measure_igvm_tdx};
 pub use kernel_hashes::KernelHashes;
 pub use page::{MeasuredPage, Measurement};
 pub use report::Observed;

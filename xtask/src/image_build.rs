@@ -6,12 +6,15 @@ use std::process::Command;
 
 use cloister_boot::manifest::{Limits, Manifest, ModelRef};
 use cloister_image::image_json::{
-    BuildEntry, FORMAT, FileEntry, ImageJson, ImageJsonError, MeasurementEntry, ModelEntry,
-    SourceEntry,
+    BuildEntry, FORMAT, FileEntry, IgvmEntry, ImageJson, ImageJsonError, MeasurementEntry,
+    ModelEntry, SourceEntry,
 };
 use cloister_image::rom::{self, RomInputs};
 use cloister_measure::table::TABLE_CPUS;
-use cloister_measure::{LaunchDigest, MeasureError, MeasurementRow, MeasurementTable};
+use cloister_measure::{
+    IgvmError, LaunchDigest, MeasureError, MeasurementRow, MeasurementTable, igvm_of_rom,
+    measure_igvm,
+};
 
 use crate::digest;
 use crate::guest_build::{self, PROFILE, TARGET};
@@ -25,6 +28,7 @@ use crate::workspace::Workspace;
 /// Name of the file that describes an image.
 pub const IMAGE_JSON: &str = "image.json";
 const ROM_BIN: &str = "rom.bin";
+const IGVM: &str = "cloister.igvm";
 const BOOT_ELF: &str = "boot.elf";
 const KERNEL_ELF: &str = "kernel.elf";
 const MODEL_PACK: &str = "model.pack";
@@ -55,6 +59,9 @@ pub enum ImageError {
     /// The ROM that was just packed could not be measured.
     #[error("measuring the ROM: {0}")]
     Measure(#[from] MeasureError),
+    /// The IGVM file that was just made could not be measured.
+    #[error("measuring the IGVM file: {0}")]
+    Igvm(#[from] IgvmError),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -101,6 +108,11 @@ impl Image {
     /// The ROM.
     pub fn rom(&self) -> PathBuf {
         self.folder.join(ROM_BIN)
+    }
+
+    /// The image as an IGVM file.
+    pub fn igvm(&self) -> PathBuf {
+        self.folder.join(&self.facts.igvm.file.file)
     }
 
     /// The boot program and the kernel.
@@ -179,6 +191,7 @@ pub fn build(
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rom: write(ROM_BIN, &rom)?,
+        igvm: write_igvm(folder, &rom)?,
         boot_elf: write(BOOT_ELF, &boot_elf)?,
         kernel_elf: write(KERNEL_ELF, &kernel_elf)?,
         memory_mib: memory_mib(&manifest),
@@ -249,6 +262,15 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileEntry, Imag
         file: name.to_owned(),
         bytes: bytes.len() as u64,
         sha256: digest::of_bytes(bytes),
+    })
+}
+
+/// Writes the IGVM file that launches the same pages as the ROM.
+fn write_igvm(folder: &Path, rom: &[u8]) -> Result<IgvmEntry, ImageError> {
+    let igvm = igvm_of_rom(rom).map_err(MeasureError::from)?;
+    Ok(IgvmEntry {
+        file: write_file(folder, IGVM, &igvm)?,
+        digest: measure_igvm(&igvm)?.digest().to_string(),
     })
 }
 

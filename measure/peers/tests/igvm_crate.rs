@@ -1,9 +1,10 @@
 //! Digests of IGVM files, and MRTD, against the `igvm` crate 0.5.0.
 
-use cloister_measure::igvm::measure_igvm_tdx;
+use cloister_measure::igvm::{IgvmBuilder, igvm_of_rom, measure_igvm_tdx};
 use cloister_measure::tdvf::{TdSection, TdSectionKind};
-use cloister_measure::testing::{IgvmBuilder, Rng, RomBuilder};
-use cloister_measure::{LaunchDigest, measure_igvm, measure_tdx};
+use cloister_measure::testing::{Rng, RomBuilder};
+use cloister_measure::{IgvmPlatform, LaunchDigest, VmmKind, measure_igvm, measure_tdx};
+use cloister_measure_peers::Case;
 use igvm::IgvmFile;
 use igvm::measurement::{generate_snp_measurement, generate_tdx_measurement};
 
@@ -13,7 +14,7 @@ const TDX: u32 = 2;
 
 /// A file for both platforms, with each kind of page in any order.
 fn random_file(rng: &mut Rng) -> Vec<u8> {
-    let mut file = IgvmBuilder::new(SNP, 2).platform(TDX, 3);
+    let mut file = IgvmBuilder::new(SNP, IgvmPlatform::Snp).platform(TDX, IgvmPlatform::Tdx);
     file = file.policy(SNP, 0x30000).policy(TDX, 0);
     let mut gpa = 0x1000 * rng.below(0x10_0000) as u64;
     let mut areas = 0;
@@ -144,7 +145,7 @@ fn random_td(rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
     let rom = rom.build();
     let file = order
         .iter()
-        .fold(IgvmBuilder::new(TDX, 3), |file, section| {
+        .fold(IgvmBuilder::new(TDX, IgvmPlatform::Tdx), |file, section| {
             let mut contents = rom[section.contents.clone()].to_vec();
             contents.resize(section.bytes as usize, 0);
             let flags = if section.measured { 0 } else { 2 };
@@ -171,5 +172,19 @@ fn mrtd_of_images_is_that_of_the_igvm_crate() {
             theirs,
             "case {number}"
         );
+    }
+}
+
+#[test]
+fn files_made_of_images_are_read_and_measured_by_the_igvm_crate() {
+    let mut rng = Rng(11);
+    for number in 0..CASES {
+        let rom = Case::random(&mut rng, &[VmmKind::Qemu]).rom;
+        let bytes = igvm_of_rom(&rom).expect("a good image");
+        let file = IgvmFile::new_from_binary(&bytes, None).expect("the igvm crate reads it");
+        let theirs = generate_snp_measurement(file.initializations(), file.directives(), SNP);
+        let theirs = LaunchDigest(theirs.expect("the igvm crate measures it"));
+        let ours = measure_igvm(&bytes).expect("a good file").digest();
+        assert_eq!(ours, theirs, "case {number}");
     }
 }

@@ -10,10 +10,10 @@ use crc32fast::Hasher;
 const MAGIC: [u8; 4] = *b"IGVM";
 
 /// `"IGVM" | u32 format | u32 offset and u32 length of variable headers | u32 length | u32 CRC-32`.
-const FIXED_HEADER_BYTES: usize = 24;
+pub(super) const FIXED_HEADER_BYTES: usize = 24;
 
 /// Where the CRC-32 is in it.
-const CHECKSUM_OFFSET: usize = 20;
+pub(super) const CHECKSUM_OFFSET: usize = 20;
 
 /// Variable headers begin at multiples of this.
 const HEADER_ALIGN: usize = 8;

@@ -1,4 +1,4 @@
-//! The launch digests of an IGVM file.
+//! IGVM files: their launch digests, and the file that launches an image.
 //!
 //! The launcher carries out the file's directives in their order. For SEV-SNP pages of data, of
 //! parameters and vCPU contexts are links of the digest's chain; for TDX they are parts of MRTD.
@@ -7,7 +7,12 @@
 //! the digest computed here. Cloud Hypervisor adds pages by ascending address: its digest is the
 //! file's only if the directives are in that order.
 
+mod builder;
 mod file;
+mod launch;
+
+pub use builder::{IgvmBuilder, with_checksum};
+pub use launch::igvm_of_rom;
 
 use crate::digest::{LaunchDigest, sha384};
 use crate::page::{Measurement, Page, PageSource, PageType, TooManyPages};

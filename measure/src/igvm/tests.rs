@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{IgvmBuilder, Rng, with_checksum};
+use crate::testing::Rng;
 use crate::vmsa::VMSA_GPA;
 
 const MASK: u32 = 1;
@@ -7,8 +7,8 @@ const PAGE: [u8; PAGE_BYTES] = [0x5a; PAGE_BYTES];
 
 /// A file with every kind of page.
 fn sample() -> IgvmBuilder {
-    IgvmBuilder::new(MASK, 2)
-        .platform(2, 3)
+    IgvmBuilder::new(MASK, IgvmPlatform::Snp)
+        .platform(2, IgvmPlatform::Tdx)
         .policy(MASK, 0x30000)
         .page(MASK, 0x1000, &PAGE, 0, 0)
         .page(MASK, 0x2000, &[], 0, 0)
@@ -55,16 +55,16 @@ fn every_kind_of_page_is_measured_as_its_type() {
 #[test]
 fn a_large_page_is_512_small_ones() {
     let contents: Vec<u8> = (0..2 << 20).map(|i| (i >> 12) as u8).collect();
-    let large = IgvmBuilder::new(MASK, 2).page(MASK, 2 << 20, &contents, 1, 0);
-    let small = contents
-        .chunks(PAGE_BYTES)
-        .zip(0_u64..)
-        .fold(IgvmBuilder::new(MASK, 2), |file, (page, number)| {
-            file.page(MASK, (2 << 20) + number * 4096, page, 0, 0)
-        });
+    let large = IgvmBuilder::new(MASK, IgvmPlatform::Snp).page(MASK, 2 << 20, &contents, 1, 0);
+    let small = contents.chunks(PAGE_BYTES).zip(0_u64..).fold(
+        IgvmBuilder::new(MASK, IgvmPlatform::Snp),
+        |file, (page, number)| file.page(MASK, (2 << 20) + number * 4096, page, 0, 0),
+    );
     let digest = |file: IgvmBuilder| measure_igvm(&file.build()).expect("a good file").digest();
     assert_eq!(digest(large), digest(small));
-    let zeros = IgvmBuilder::new(MASK, 2).page(MASK, 0, &[], 1, 0).build();
+    let zeros = IgvmBuilder::new(MASK, IgvmPlatform::Snp)
+        .page(MASK, 0, &[], 1, 0)
+        .build();
     assert_eq!(
         measure_igvm(&zeros).expect("a good file").pages().len(),
         512
@@ -91,7 +91,7 @@ fn damaged_fixed_headers_are_refused() {
         assert_eq!(error, IgvmError::HeadersPlace { offset, bytes });
     }
     assert!(matches!(with(20, 0), IgvmError::Checksum { said: 0, .. }));
-    let for_tdx_only = IgvmBuilder::new(MASK, 3).build();
+    let for_tdx_only = IgvmBuilder::new(MASK, IgvmPlatform::Tdx).build();
     assert_eq!(
         measure_igvm(&for_tdx_only),
         Err(IgvmError::Platform(IgvmPlatform::Snp))
@@ -101,7 +101,8 @@ fn damaged_fixed_headers_are_refused() {
 #[test]
 fn directives_that_cannot_be_carried_out_are_refused() {
     let error = |build: &dyn Fn(IgvmBuilder) -> IgvmBuilder| {
-        measure_igvm(&build(IgvmBuilder::new(MASK, 2)).build()).expect_err("refused")
+        measure_igvm(&build(IgvmBuilder::new(MASK, IgvmPlatform::Snp)).build())
+            .expect_err("refused")
     };
     use IgvmError::*;
     assert_eq!(
@@ -174,7 +175,7 @@ fn directives_that_cannot_be_carried_out_are_refused() {
 
 #[test]
 fn an_optional_header_may_be_unknown() {
-    let file = IgvmBuilder::new(MASK, 2)
+    let file = IgvmBuilder::new(MASK, IgvmPlatform::Snp)
         .header(0x8000_0999, &[0; 3])
         .build();
     assert_eq!(

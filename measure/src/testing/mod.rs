@@ -1,9 +1,5 @@
 //! Firmware images for tests, and random numbers that repeat.
 
-mod igvm;
-
-pub use igvm::{IgvmBuilder, with_checksum};
-
 use crate::footer_table::{self, SEV_ES_RESET_BLOCK, SEV_HASH_TABLE, SEV_METADATA, TDX_METADATA};
 use crate::guid::Guid;
 use crate::{sev_metadata, tdvf};

@@ -1,5 +1,6 @@
 //! From reset to "ready", and every way in which a guest must stop instead.
 
+use cloister_measure::{igvm_of_rom, measure_igvm};
 use cloister_protocol::api::problem::Problem;
 use cloister_tests::guests::{
     self, ChangedPack, boot, boot_to_stop, empty_image, fixture_image, options, tiny_image,
@@ -30,6 +31,15 @@ fn the_first_byte_comes_from_the_reset_stub() {
 #[test]
 fn the_rom_has_at_most_4_mib() {
     assert!(fixture_image().facts().rom.bytes <= 4 << 20);
+}
+
+#[test]
+fn the_igvm_file_is_that_of_the_rom_and_its_digest_is_foretold() {
+    let image = fixture_image();
+    let [rom, igvm] = [image.rom(), image.igvm()].map(|path| std::fs::read(path).expect("built"));
+    assert_eq!(igvm_of_rom(&rom).expect("a good ROM"), igvm);
+    let digest = measure_igvm(&igvm).expect("a good file").digest();
+    assert_eq!(digest.to_string(), image.facts().igvm.digest);
 }
 
 #[test]

@@ -15,13 +15,18 @@ pub fn run(workspace: &Workspace, arguments: &ImageArgs) -> Result<Outcome, Comm
     let image = image_build::build(workspace, &model, &out)?;
     let facts = image.facts();
     let mut text = format!("{}\n", out.display());
-    let files = [&facts.rom, &facts.boot_elf, &facts.kernel_elf];
+    let files = [
+        &facts.rom,
+        &facts.igvm.file,
+        &facts.boot_elf,
+        &facts.kernel_elf,
+    ];
     for file in files
         .into_iter()
         .chain(facts.model.as_ref().map(|model| &model.pack))
     {
         text += &format!(
-            "  {:12} {:>13} bytes  sha256 {}\n",
+            "  {:13} {:>13} bytes  sha256 {}\n",
             file.file, file.bytes, file.sha256
         );
     }

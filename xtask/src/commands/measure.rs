@@ -48,6 +48,9 @@ pub fn run(workspace: &Workspace, arguments: &MeasureArgs) -> Result<Outcome, Co
     let measured = measure(&path, &image, arguments.tee, &config)?;
     let launch = match arguments.tee {
         MeasuredTee::Tdx => "TDX, MRTD".to_owned(),
+        MeasuredTee::Snp if image.starts_with(IGVM_MAGIC) => {
+            "SEV-SNP, the vCPUs of the IGVM file".to_owned()
+        }
         MeasuredTee::Snp => format!(
             "SEV-SNP, {} vCPU{} {}, launched by {}, guest features {}",
             config.vcpus,
@@ -255,6 +258,19 @@ mod tests {
         assert_ne!(milan, digest(&["--cpu", "EPYC-Genoa"]));
         assert_ne!(milan, digest(&["--vcpus", "2"]));
         assert_ne!(milan, digest(&["--features", "0x21"]));
+    }
+
+    #[test]
+    fn an_igvm_file_has_a_digest_of_its_own() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("cloister.igvm");
+        let igvm = cloister_measure::igvm_of_rom(&rom()).expect("a good ROM");
+        std::fs::write(&path, &igvm).expect("written");
+        let path = path.to_str().expect("a plain name");
+        let outcome = measure_with(&["--image", path, "--vcpus", "3"]).expect("measured");
+        let expected = measure_igvm(&igvm).expect("a good file").digest();
+        assert_eq!(outcome.json["digest"], expected.to_string());
+        assert!(outcome.text.contains("the vCPUs of the IGVM file"));
     }
 
     #[test]

@@ -1,6 +1,11 @@
-use crate::PAGE_BYTES;
+//! Writes IGVM files, of which [`super::measure_igvm`] is the reader.
 
-/// Builds an IGVM file.
+use super::IgvmPlatform;
+use super::file::{CHECKSUM_OFFSET, FIXED_HEADER_BYTES};
+use crate::PAGE_BYTES;
+use std::iter;
+
+/// Builds an IGVM file. Nothing is checked: tests build damaged files with it too.
 #[derive(Clone, Debug, Default)]
 pub struct IgvmBuilder {
     headers: Vec<u8>,
@@ -10,15 +15,22 @@ pub struct IgvmBuilder {
 }
 
 impl IgvmBuilder {
-    /// A file for one platform: 2 is SEV-SNP, 3 is TDX.
-    pub fn new(mask: u32, platform: u8) -> Self {
+    /// Type of page data: contents from the file.
+    pub const NORMAL: u16 = 0;
+    /// Type of page data: the secrets page of SEV-SNP.
+    pub const SECRETS: u16 = 1;
+    /// Type of page data: the CPUID page of SEV-SNP.
+    pub const CPUID: u16 = 2;
+
+    /// A file for one platform, which headers name by `mask`, one bit.
+    pub fn new(mask: u32, platform: IgvmPlatform) -> Self {
         Self::default().platform(mask, platform)
     }
 
     /// Adds a platform.
-    pub fn platform(self, mask: u32, platform: u8) -> Self {
+    pub fn platform(self, mask: u32, platform: IgvmPlatform) -> Self {
         let mut body = mask.to_le_bytes().to_vec();
-        body.extend([0, platform, 1, 0]);
+        body.extend([0, platform as u8, 1, 0]);
         body.extend([0; 8]);
         self.header(0x001, &body)
     }
@@ -39,19 +51,31 @@ impl IgvmBuilder {
         self.header(0x101, &body)
     }
 
-    /// Adds page data; without `contents` a page of zeros.
-    pub fn page(mut self, mask: u32, gpa: u64, contents: &[u8], flags: u32, kind: u16) -> Self {
+    /// Adds page data; without `contents` a page of zeros, which some launchers measure by another type.
+    pub fn page(self, mask: u32, gpa: u64, contents: &[u8], flags: u32, kind: u16) -> Self {
+        self.pages(mask, iter::once(gpa), contents, flags, kind)
+    }
+
+    /// Adds page data with the same contents at each of some addresses. They are in the file once.
+    pub fn pages(
+        mut self,
+        mask: u32,
+        gpas: impl Iterator<Item = u64>,
+        contents: &[u8],
+        flags: u32,
+        kind: u16,
+    ) -> Self {
         let offset = self.data_offset(contents);
-        if !contents.is_empty() {
-            self.offsets.push(self.headers.len() + 8 + 12);
+        for gpa in gpas {
+            if !contents.is_empty() {
+                self.offsets.push(self.headers.len() + 8 + 12);
+            }
+            let fields = [mask, offset, flags, u32::from(kind)];
+            let fields = fields.into_iter().flat_map(u32::to_le_bytes);
+            let body: Vec<u8> = gpa.to_le_bytes().into_iter().chain(fields).collect();
+            self = self.header(0x302, &body);
         }
-        let mut body = gpa.to_le_bytes().to_vec();
-        body.extend(
-            [mask, offset, flags, u32::from(kind)]
-                .into_iter()
-                .flat_map(u32::to_le_bytes),
-        );
-        self.header(0x302, &body)
+        self
     }
 
     /// Adds a parameter area without initial data.
@@ -79,7 +103,11 @@ impl IgvmBuilder {
         self.header(0x304, &body)
     }
 
+    /// Where contents begin in the data; 0 for none, which a header says by offset 0.
     fn data_offset(&mut self, contents: &[u8]) -> u32 {
+        if contents.is_empty() {
+            return 0;
+        }
         let offset = self.data.len() as u32;
         self.data.extend(contents);
         offset
@@ -108,10 +136,10 @@ impl IgvmBuilder {
 /// Sets the CRC-32 of a file's first `headers_bytes` bytes, as someone who alters a file would.
 pub fn with_checksum(mut file: Vec<u8>, headers_bytes: usize) -> Vec<u8> {
     let headers_bytes = headers_bytes.min(file.len());
-    if headers_bytes >= 24 {
-        file[20..24].fill(0);
+    if headers_bytes >= FIXED_HEADER_BYTES {
+        file[CHECKSUM_OFFSET..FIXED_HEADER_BYTES].fill(0);
         let crc = crc32fast::hash(&file[..headers_bytes]);
-        file[20..24].copy_from_slice(&crc.to_le_bytes());
+        file[CHECKSUM_OFFSET..FIXED_HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
     }
     file
 }
