@@ -133,16 +133,26 @@ pub struct TcbFloor {
 impl TcbFloor {
     /// What AMD's bulletins ask for, as far as they name levels. They grow with each bulletin; a policy can name others.
     ///
-    /// | product | SNP | microcode | bulletins |
-    /// |---|---|---|---|
-    /// | Milan | 0x18 | 0xdb | AMD-SB-3019 (levels of machines known to have the fix) |
-    /// | Genoa, stepping B1 | 0x1b | 0x56 | AMD-SB-3020, AMD-SB-3027 |
-    /// | Genoa-X, stepping B2 | 0x1b | 0x51 | AMD-SB-3020, AMD-SB-3027 |
-    /// | other Genoa (Bergamo, Siena) | 0x1b | | AMD-SB-3020 |
-    /// | Turin, stepping C1 | 0x04 | 0x51 | AMD-SB-3020, AMD-SB-3027 |
-    /// | other Turin | 0x04 | | AMD-SB-3020 |
-    pub const DEFAULT: [Self; 6] = [
-        Self::new(Product::Milan, None, 0x18, 0xdb),
+    /// | product | SNP | from | microcode | from |
+    /// |---|---|---|---|---|
+    /// | Milan, stepping B1 | 0x18 | AMD-SB-3019 | 0xdb | machines that are known to have the fix |
+    /// | other Milan (Milan-X) | 0x18 | AMD-SB-3019 | | |
+    /// | Genoa, stepping B1 | 0x1b | AMD-SB-3020 | 0x56 | AMD-SB-3027 |
+    /// | Genoa-X, stepping B2 | 0x1b | AMD-SB-3020 | 0x51 | AMD-SB-3027 |
+    /// | other Genoa (Bergamo, Siena) | 0x1b | AMD-SB-3020 | | |
+    /// | Turin, stepping C1 | 0x04 | AMD-SB-3020 | 0x51 | AMD-SB-3027 |
+    /// | other Turin | 0x04 | AMD-SB-3020 | | |
+    ///
+    /// AMD-SB-3019 is CVE-2024-56161 (forged microcode), AMD-SB-3020 is CVE-2025-0033 (RMP initialization), AMD-SB-3027
+    /// is CVE-2025-29943 (stack pointer). The levels are those that other verifiers quote from the bulletins
+    /// (microsoft/CCF issue 6812 for AMD-SB-3019, which asks 0x17 of Genoa); the bulletins themselves were not at hand.
+    /// Where a model has no level of microcode, none was found: levels of one model mean nothing for another.
+    ///
+    /// No level shows whether a machine has the fixes of AMD-SB-3034 (CVE-2025-54510, routing of device memory): that
+    /// bulletin names no TCB version any more. For these and later ones the operator's word is all there is.
+    pub const DEFAULT: [Self; 7] = [
+        Self::new(Product::Milan, Some((0x01, 1)), 0x18, 0xdb),
+        Self::new(Product::Milan, None, 0x18, 0),
         Self::new(Product::Genoa, Some((0x11, 1)), 0x1b, 0x56),
         Self::new(Product::Genoa, Some((0x11, 2)), 0x1b, 0x51),
         Self::new(Product::Genoa, None, 0x1b, 0),
@@ -316,5 +326,10 @@ mod tests {
         assert_eq!(microcode(cpuid(0xa0, 2)), 0);
         // Version 2 does not name the processor.
         assert_eq!(microcode(None), 0x56);
+        let milan = |cpuid| policy.floor(Product::Milan, cpuid).unwrap().microcode;
+        assert_eq!(milan(cpuid(0x01, 1)), 0xdb);
+        // Microcode of Milan-X is numbered from a lower level.
+        assert_eq!(milan(cpuid(0x01, 2)), 0);
+        assert_eq!(milan(None), 0xdb);
     }
 }
