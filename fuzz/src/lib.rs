@@ -9,13 +9,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod appraisal;
 pub mod engine;
 pub mod guest;
 pub mod host;
+pub mod launch;
 pub mod protocol;
-mod rng;
-
-pub use rng::Rng;
+pub mod snp;
 
 /// A target: its name (that of the binary), what runs it, and valid inputs to start from.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 28] = [
     target("keyconfig", protocol::keyconfig, protocol::keyconfig_seeds),
     target(
         "ohttp_request",
@@ -67,6 +67,37 @@ pub const TARGETS: [Target; 17] = [
     target("http", guest::http, guest::http_seeds),
     target("fw_cfg", host::fw_cfg, host::fw_cfg_seeds),
     target("network_card", host::network_card, host::network_card_seeds),
+    target("ghcb", snp::ghcb, snp::ghcb_seeds),
+    target(
+        "guest_message",
+        snp::guest_message,
+        snp::guest_message_seeds,
+    ),
+    target("cpuid_page", snp::cpuid_page, snp::cpuid_page_seeds),
+    target(
+        "certificate_table",
+        snp::certificate_table,
+        snp::certificate_table_seeds,
+    ),
+    target(
+        "firmware_image",
+        launch::firmware_image,
+        launch::firmware_image_seeds,
+    ),
+    target("igvm", launch::igvm, launch::igvm_seeds),
+    target("report", appraisal::report, appraisal::report_seeds),
+    target(
+        "certificate",
+        appraisal::certificate,
+        appraisal::certificate_seeds,
+    ),
+    target("carrier", appraisal::carrier, appraisal::carrier_seeds),
+    target("crl", appraisal::crl, appraisal::crl_seeds),
+    target(
+        "appraisal",
+        appraisal::appraisal,
+        appraisal::appraisal_seeds,
+    ),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]) -> bool, seeds: fn() -> Vec<Vec<u8>>) -> Target {

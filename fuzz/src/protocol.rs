@@ -1,17 +1,17 @@
 //! What clients, relays and hosts send: key config lists, encapsulated and binary HTTP, evidence, JSON.
 
-use crate::Rng;
 use cloister_protocol::api::models::Models;
 use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::summarize::{Limits, Message, Request, Response, Style, Usage};
 use cloister_protocol::evidence::{self, Evidence, Kind};
 use cloister_protocol::keyconfig::{self, Epoch, Kem, KeyConfig};
 use cloister_protocol::ohttp::{Client, Gateway, ResponseOpener, chunked};
+use cloister_protocol::test_rng::TestRng;
 use cloister_protocol::{bhttp as binary, padding};
 use std::sync::LazyLock;
 
 /// The same keys in each run, so that a seed stays valid.
-static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| Gateway::generate(&mut Rng(1)));
+static GATEWAY: LazyLock<Gateway> = LazyLock::new(|| Gateway::generate(&mut TestRng(1)));
 
 fn config(kem: Kem) -> KeyConfig {
     let list = keyconfig::decode_list(&GATEWAY.key_configs()).expect("our own list");
@@ -28,7 +28,7 @@ fn client_request(kem: Kem) -> (Vec<u8>, ResponseOpener) {
         .encode()
         .expect("valid");
     Client::new(&config(kem))
-        .encapsulate(&mut Rng(2), &message)
+        .encapsulate(&mut TestRng(2), &message)
         .expect("a valid key")
 }
 
@@ -51,7 +51,7 @@ pub fn keyconfig_seeds() -> Vec<Vec<u8>> {
     };
     vec![
         GATEWAY.key_configs(),
-        Gateway::generate_for_epoch(&mut Rng(3), epoch).key_configs(),
+        Gateway::generate_for_epoch(&mut TestRng(3), epoch).key_configs(),
     ]
 }
 
@@ -60,7 +60,7 @@ pub fn ohttp_request(data: &[u8]) -> bool {
     let Ok((message, sealer)) = GATEWAY.decapsulate(data) else {
         return false;
     };
-    assert!(sealer.seal(&mut Rng(4), b"response").len() > 8);
+    assert!(sealer.seal(&mut TestRng(4), b"response").len() > 8);
     bhttp(&message)
 }
 
@@ -80,7 +80,7 @@ pub fn ohttp_response_seeds() -> Vec<Vec<u8>> {
     let (request, _) = client_request(Kem::X25519);
     let (_, sealer) = GATEWAY.decapsulate(&request).expect("our own request");
     vec![sealer.seal(
-        &mut Rng(5),
+        &mut TestRng(5),
         &binary::Response::new(200).encode().expect("valid"),
     )]
 }
@@ -120,7 +120,7 @@ static CHUNKED_REQUEST: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(chunked_req
 fn chunked_request() -> (Vec<u8>, Vec<u8>) {
     let client = Client::new(&config(Kem::X25519));
     let (header, mut sealer): (_, chunked::RequestSealer) =
-        client.start_chunked(&mut Rng(6)).expect("a valid key");
+        client.start_chunked(&mut TestRng(6)).expect("a valid key");
     let mut stream = Vec::new();
     for content in &CHUNKS[..2] {
         stream.extend_from_slice(&sealer.seal(content).expect("not empty"));
