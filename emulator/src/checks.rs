@@ -1,5 +1,7 @@
 //! How strict the platform is, and the options that L0 is given.
 
+use crate::hostile::Attack;
+
 /// A rule whose breach ends the guest with a diagnosis. Each can be relaxed by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
@@ -53,6 +55,8 @@ pub struct Options {
     pub launch_only: bool,
     /// `trace`: log every exit.
     pub trace: bool,
+    /// `hostile=NAME`: attack the guest.
+    pub hostile: Option<&'static Attack>,
 }
 
 /// A word that is no option.
@@ -68,14 +72,24 @@ impl Options {
                 "selftest" => options.selftest_only = true,
                 "launch-only" => options.launch_only = true,
                 "trace" => options.trace = true,
-                _ => {
-                    let name = word.strip_prefix("relax=").ok_or(UnknownOption(word))?;
-                    let check = Check::ALL.into_iter().find(|check| check.name() == name);
-                    options.relaxed |= check.ok_or(UnknownOption(word))?.bit();
-                }
+                _ => options.named(word).ok_or(UnknownOption(word))?,
             }
         }
         Ok(options)
+    }
+
+    /// Options with a name in them.
+    fn named(&mut self, word: &str) -> Option<()> {
+        if let Some(name) = word.strip_prefix("hostile=") {
+            let attack = Attack::find(name)?;
+            self.hostile = Some(attack);
+            self.relaxed |= attack.relaxes().map_or(0, Check::bit);
+        } else {
+            let name = word.strip_prefix("relax=")?;
+            let check = Check::ALL.into_iter().find(|check| check.name() == name)?;
+            self.relaxed |= check.bit();
+        }
+        Some(())
     }
 
     /// Whether a rule's breach ends the guest.
@@ -94,5 +108,14 @@ mod tests {
         assert!(options.trace && !options.is_strict(Check::Unvalidated));
         assert!(options.is_strict(Check::CBit));
         assert_eq!(Options::parse("relax=all"), Err(UnknownOption("relax=all")));
+    }
+
+    #[test]
+    fn an_attack_is_named_and_relaxes_what_it_would_be_stopped_by() {
+        let options = Options::parse("hostile=share").expect("a known attack");
+        assert!(options.hostile.is_some_and(|attack| attack.name == "share"));
+        assert!(!options.is_strict(Check::CBit) && options.is_strict(Check::Rescind));
+        let unknown = Err(UnknownOption("hostile=all"));
+        assert_eq!(Options::parse("hostile=all"), unknown);
     }
 }

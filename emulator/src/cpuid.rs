@@ -3,9 +3,13 @@
 use crate::page::{C_BIT_POSITION, Page};
 
 /// Entries that the page has room for.
-const MAX_ENTRIES: usize = 64;
-const FIRST_ENTRY: usize = 0x10;
-const ENTRY_BYTES: usize = 48;
+pub const MAX_ENTRIES: usize = 64;
+/// Offset of the first entry.
+pub const FIRST_ENTRY: usize = 0x10;
+/// Bytes of an entry.
+pub const ENTRY_BYTES: usize = 48;
+/// Offset of EAX in an entry; EBX, ECX and EDX follow.
+pub const REGISTERS: usize = 0x18;
 /// Leaf with the SEV features.
 const SEV_LEAF: u32 = 0x8000_001f;
 /// SEV, SEV-ES, SEV-SNP.
@@ -124,7 +128,7 @@ fn write_entry(page: &mut Page, index: usize, leaf: u32, subleaf: u32, registers
         page.set_u64(at + 0x08, 1);
     }
     for (register, value) in registers.into_iter().enumerate() {
-        page.set_u32(at + 0x18 + register * 4, value);
+        page.set_u32(at + REGISTERS + register * 4, value);
     }
 }
 

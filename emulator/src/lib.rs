@@ -17,6 +17,7 @@ pub mod exit;
 pub mod firmware;
 pub mod ghcb;
 pub mod guest_message;
+pub mod hostile;
 pub mod instruction;
 pub mod launch;
 pub mod memory_map;

@@ -18,6 +18,7 @@ pub mod control {
     pub const INTERCEPTS2: usize = 0x010;
     pub const IO_MAP: usize = 0x040;
     pub const MSR_MAP: usize = 0x048;
+    pub const TSC_OFFSET: usize = 0x050;
     pub const ASID: usize = 0x058;
     pub const TLB: usize = 0x05c;
     pub const INTERRUPT_SHADOW: usize = 0x068;

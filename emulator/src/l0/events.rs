@@ -2,10 +2,11 @@
 
 use crate::log::{self, End, log};
 use crate::machine::Exit;
-use crate::{cpu, devices, memory, msrs, page_state, signer, smp};
+use crate::{cpu, devices, hostile, memory, msrs, page_state, signer, smp};
 use cloister_emulator::checks::Check;
 use cloister_emulator::cpuid::{self, LEAF1_ECX_OSXSAVE};
 use cloister_emulator::ghcb::{self, Event, GhcbError, field};
+use cloister_emulator::hostile::Moment;
 use cloister_emulator::msr_protocol::{self, HYPERVISOR_FEATURES, Request};
 use cloister_emulator::page::Page;
 use cloister_emulator::psc::{Entry, Operation};
@@ -54,7 +55,10 @@ pub(crate) fn vmgexit(exit: &mut Exit<'_>) {
             exit.diagnose(format_args!("MSR protocol: unknown request {value:#x}"))
         }
     };
-    exit.state().ghcb_msr = answer;
+    exit.state().ghcb_msr = exit.platform.hostile.msr_answer(request, answer);
+    if matches!(request, Request::RegisterGhcb { .. }) {
+        hostile::inject(exit, Moment::Boot);
+    }
 }
 
 fn terminate(exit: &Exit<'_>, set: u8, code: u8) -> ! {
@@ -93,7 +97,14 @@ fn ghcb_call(exit: &mut Exit<'_>, gpa: u64) {
     };
     let mut page = memory::read_page(host);
     match ghcb::decode(&page, gpa) {
-        Ok(event) => handle(exit, &mut page, event),
+        Ok(event) => {
+            if hostile::devices::before(exit, &page, event) {
+                ghcb::finish(&mut page, Ok(0));
+            } else {
+                handle(exit, &mut page, event);
+            }
+            hostile::after_request(exit, &mut page, event);
+        }
         Err(error) => {
             let code = page.u64(field::EXIT_CODE);
             log!(
@@ -160,7 +171,10 @@ fn handle(exit: &mut Exit<'_>, page: &mut Page, event: Event) {
             devices::write(exit, address, &data[..bytes]).map(|()| 0)
         }
         Event::ApResetHold => exit.diagnose(format_args!("AP reset hold is not supported")),
-        Event::PageState(at) => Ok(page_state::change_list(exit, page, at)),
+        Event::PageState(at) => Ok(match hostile::page_state(exit, page, at) {
+            Some(answer) => answer,
+            None => page_state::change_list(exit, page, at),
+        }),
         Event::GuestRequest(request, response) => Ok(guest_request(exit, request, response)),
         Event::ExtendedGuestRequest(request, response) => {
             extended_guest_request(exit, page, request, response)
@@ -192,12 +206,18 @@ fn guest_request(exit: &mut Exit<'_>, request: u64, response: u64) -> u64 {
         log!("guest request with pages {request:#x} and {response:#x}: not shared, or not pages");
         return INVALID_ADDRESS;
     };
+    if let Some(status) = exit.platform.hostile.message_status() {
+        return status;
+    }
     let message = memory::read_page(request);
     let (measurement, cpu_signature) = (exit.platform.measurement, exit.platform.cpu_signature);
+    let hostile = &mut exit.platform.hostile;
     let answer = exit.platform.channel.answer(&message, |request| {
         log!("report for privilege level {}", request.vmpl);
+        let mut report_data = request.report_data;
+        hostile.report_data(&mut report_data);
         let mut report = report::unsigned(&Contents {
-            report_data: request.report_data,
+            report_data,
             vmpl: request.vmpl,
             measurement,
             report_id: signer::report_id(&measurement),
@@ -208,8 +228,12 @@ fn guest_request(exit: &mut Exit<'_>, request: u64, response: u64) -> u64 {
         report
     });
     match answer {
-        Ok(answer) => {
+        Ok(mut answer) => {
             exit.platform.log_statistics();
+            if hostile.is_for_another_guest() {
+                answer = exit.platform.channel.for_another_guest(answer);
+            }
+            hostile.response(&mut answer);
             memory::write_page(response, &answer);
             0
         }

@@ -1,5 +1,6 @@
 //! Why a guest CPU stopped, and what the platform does about it.
 
+use crate::hostile;
 use crate::instructions;
 use crate::log::{self, log};
 use crate::machine::{Exit, GuestMemory};
@@ -49,6 +50,7 @@ pub(crate) fn handle(exit: &mut Exit<'_>) {
         }
         exit::WBINVD => instructions::cache(exit),
         exit::HLT => instructions::halt(exit),
+        exit::CPUID if hostile::at_cpuid(exit) => (),
         exit::CPUID
         | exit::IO
         | exit::INVD
@@ -129,6 +131,7 @@ fn nested_fault(exit: &mut Exit<'_>, info1: u64, address: u64) {
     if mapped == Err(OutOfTables) {
         log::diagnose(format_args!("L0 has no memory left for nested tables"))
     }
+    hostile::after_fault(exit, info1, address);
 }
 
 fn access(info1: u64) -> &'static str {

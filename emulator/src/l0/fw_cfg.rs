@@ -4,13 +4,13 @@ use crate::cpu;
 use crate::log;
 use crate::memory;
 use cloister_emulator::checks::Options;
+use cloister_emulator::hostile::fw_cfg::{DIRECTORY, File};
 use core::sync::atomic::{Ordering, fence};
 
 const SELECTOR_PORT: u16 = 0x510;
 const DATA_PORT: u16 = 0x511;
 const DMA_PORT: u16 = 0x514;
 const CPU_COUNT: u16 = 0x05;
-const DIRECTORY: u16 = 0x19;
 /// A directory of more files is cut.
 const MAX_FILES: u32 = 256;
 const DMA_READ_SELECT: u32 = 2 | 8;
@@ -27,14 +27,14 @@ fn read<const N: usize>() -> [u8; N] {
     core::array::from_fn(|_| cpu::in8(DATA_PORT))
 }
 
-/// Selector and size of a file.
-fn find(name: &str) -> Option<(u16, u32)> {
+/// Finds a file.
+pub(crate) fn find(name: &str) -> Option<File> {
     select(DIRECTORY);
     let count = u32::from_be_bytes(read()).min(MAX_FILES);
     let mut found = None;
-    for _ in 0..count {
-        let size = u32::from_be_bytes(read());
-        let selector = u16::from_be_bytes(read());
+    for index in 0..count {
+        let bytes = u32::from_be_bytes(read());
+        let item = u16::from_be_bytes(read());
         let _reserved: [u8; 2] = read();
         let file: [u8; 56] = read();
         let end = file
@@ -42,10 +42,19 @@ fn find(name: &str) -> Option<(u16, u32)> {
             .position(|byte| *byte == 0)
             .unwrap_or(file.len());
         if &file[..end] == name.as_bytes() {
-            found = Some((selector, size));
+            found = Some(File { index, item, bytes });
         }
     }
     found
+}
+
+/// Reads a small file, or its beginning. Gives the part of the buffer that it fills.
+pub(crate) fn read_file(file: File, buffer: &mut [u8]) -> &mut [u8] {
+    let bytes = (file.bytes as usize).min(buffer.len());
+    select(file.item);
+    let part = &mut buffer[..bytes];
+    part.fill_with(|| cpu::in8(DATA_PORT));
+    part
 }
 
 /// The guest's CPUs.
@@ -56,14 +65,11 @@ pub(crate) fn cpus() -> u32 {
 
 /// L0's options.
 pub(crate) fn options() -> Options {
-    let Some((selector, size)) = find(OPTIONS) else {
+    let Some(file) = find(OPTIONS) else {
         return Options::default();
     };
     let mut text = [0; MAX_OPTION_BYTES];
-    let size = (size as usize).min(text.len());
-    select(selector);
-    text[..size].fill_with(|| cpu::in8(DATA_PORT));
-    let text = core::str::from_utf8(&text[..size]).unwrap_or("not UTF-8");
+    let text = core::str::from_utf8(read_file(file, &mut text)).unwrap_or("not UTF-8");
     let text = text.trim_end_matches('\0');
     Options::parse(text)
         .unwrap_or_else(|word| log::diagnose(format_args!("unknown option {:?}", word.0)))
@@ -71,18 +77,18 @@ pub(crate) fn options() -> Options {
 
 /// Copies the firmware image to its place. Gives its size.
 pub(crate) fn load_firmware() -> usize {
-    let Some((selector, size)) = find(FIRMWARE) else {
+    let Some(File { item, bytes, .. }) = find(FIRMWARE) else {
         log::diagnose(format_args!(
             "no firmware: there is no fw_cfg file {FIRMWARE}"
         ))
     };
-    if u64::from(size) > memory::FIRMWARE_BYTES {
+    if u64::from(bytes) > memory::FIRMWARE_BYTES {
         log::diagnose(format_args!(
-            "the firmware image has {size} bytes, more than 16 MiB"
+            "the firmware image has {bytes} bytes, more than 16 MiB"
         ))
     }
-    dma(selector, memory::FIRMWARE, size);
-    size as usize
+    dma(item, memory::FIRMWARE, bytes);
+    bytes as usize
 }
 
 /// Has QEMU copy an item to a host-physical address.

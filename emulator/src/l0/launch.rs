@@ -3,6 +3,7 @@
 use crate::cpu;
 use crate::entry::MAX_CPUS;
 use crate::fw_cfg;
+use crate::hostile::Hostile;
 use crate::log::{self, log};
 use crate::machine::{CpuState, PLATFORM, Platform};
 use crate::memory::{self, TablePages};
@@ -36,11 +37,14 @@ pub(crate) fn launch(options: Options) {
             "{cpus} CPUs: the emulator has at most {MAX_CPUS}"
         ))
     }
+    let mut hostile = Hostile::new(options.hostile);
+    let mut cpuid = cpuid_page(&cpu::cpuid);
+    hostile.cpuid_page(&mut cpuid);
     let ingredients = Ingredients {
         image,
         cpus,
         cpu_signature,
-        cpuid: &cpuid_page(&cpu::cpuid),
+        cpuid: &cpuid,
         secrets: &secrets_page(cpu_signature, &keys),
     };
     let mut pages = 0;
@@ -78,6 +82,7 @@ pub(crate) fn launch(options: Options) {
         measurement: digest.value(),
         cpu_signature,
         cpus: [CpuState::default(); MAX_CPUS],
+        hostile,
         statistics: Statistics::default(),
         started: cpu::ticks(),
     });

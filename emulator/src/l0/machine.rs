@@ -2,6 +2,7 @@
 
 use crate::entry::MAX_CPUS;
 use crate::exits;
+use crate::hostile::Hostile;
 use crate::log;
 use crate::memory::{self, TablePages};
 use crate::vcpu::{CPUS, Cpu};
@@ -31,6 +32,7 @@ pub(crate) struct Platform {
     pub(crate) measurement: [u8; DIGEST_BYTES],
     pub(crate) cpu_signature: u32,
     pub(crate) cpus: [CpuState; MAX_CPUS],
+    pub(crate) hostile: Hostile,
     pub(crate) statistics: Statistics,
     /// When the guest was launched, in ticks.
     pub(crate) started: u64,

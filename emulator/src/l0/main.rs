@@ -11,6 +11,7 @@ mod entry;
 mod events;
 mod exits;
 mod fw_cfg;
+mod hostile;
 mod instructions;
 mod launch;
 mod log;

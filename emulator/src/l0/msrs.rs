@@ -2,9 +2,11 @@
 
 use crate::cpu;
 use crate::exits;
+use crate::hostile;
 use crate::machine::Exit;
 use crate::smp;
 use cloister_emulator::exit;
+use cloister_emulator::hostile::Moment;
 use cloister_emulator::msr_protocol::{GHCB_MSR, SEV_STATUS, SEV_STATUS_MSR};
 
 const RAX: u8 = 0;
@@ -26,7 +28,11 @@ pub(crate) fn intercepted(exit: &mut Exit<'_>, write: bool) {
             exit.state().ghcb_msr = high << 32 | low & 0xffff_ffff;
             exit.cpu.skip(INSTRUCTION_BYTES);
         }
-        (SEV_STATUS_MSR, false) => answer(exit, SEV_STATUS),
+        (SEV_STATUS_MSR, false) if hostile::inject(exit, Moment::SevStatus) => (),
+        (SEV_STATUS_MSR, false) => {
+            let status = exit.platform.hostile.sev_status(SEV_STATUS);
+            answer(exit, status)
+        }
         _ => exits::communicate(exit, exit::MSR),
     }
 }

@@ -1,6 +1,7 @@
 //! Private, shared, validated: requests of the guest that change a page.
 
 use crate::exits::is_large;
+use crate::hostile;
 use crate::log::log;
 use crate::machine::{Exit, GuestMemory};
 use cloister_emulator::checks::Check;
@@ -105,6 +106,7 @@ fn finish(exit: &mut Exit<'_>, status: u64, carry: bool) {
 pub(crate) fn pvalidate(exit: &mut Exit<'_>) {
     let (gpa, size) = operand(exit, "PVALIDATE");
     let validate = exit.cpu.register(RDX) & 1 != 0;
+    hostile::before_pvalidate(exit, gpa, size, validate);
     let (status, unchanged) = match exit.platform.rmp.validate(gpa, size, validate) {
         Ok(changed) => {
             if !changed && validate {
@@ -133,7 +135,7 @@ pub(crate) fn pvalidate(exit: &mut Exit<'_>) {
 pub(crate) fn rmpadjust(exit: &mut Exit<'_>) {
     let (gpa, size) = operand(exit, "RMPADJUST");
     let attributes = exit.cpu.register(RDX);
-    let status = if attributes & 0xff == 0 {
+    let status = if attributes & 0xff == 0 || exit.platform.hostile.is_at_vmpl1() {
         FAIL_PERMISSION
     } else if size == Size::Large {
         // Permissions of a large page: accepted, without effect.

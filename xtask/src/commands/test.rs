@@ -327,7 +327,8 @@ fn emulated(workspace: &Workspace) -> Result<Verdict, CommandError> {
         END_TO_END_PACKAGE,
     ]);
     tests.args(["-p", "cloister-emulator", "--test", "snp_emulated"]);
-    tests.args(["--test", "in_qemu", "--", "--include-ignored"]);
+    tests.args(["--test", "snp_hostile", "--test", "in_qemu"]);
+    tests.args(["--", "--include-ignored"]);
     command(workspace, "snp-emulated", &mut tests)
 }
 
