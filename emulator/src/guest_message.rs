@@ -1,8 +1,9 @@
 //! Guest messages: requests to the SNP firmware, encrypted with a key from the secrets page (SNP
 //! firmware ABI, 8.26).
 
+use crate::derived_key::{KEY_BYTES, KeyRequest, STATUS_INVALID_KEY, STATUS_INVALID_PARAMETERS};
 use crate::page::Page;
-use crate::report::{REPORT_BYTES, REPORT_DATA_BYTES};
+use crate::report::{REPORT_BYTES, REPORT_DATA_BYTES, TCB};
 use crate::secrets::{VMPCK_BYTES, VMPCKS, Vmpcks};
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
@@ -24,15 +25,12 @@ const MESSAGE_SIZE: usize = 0x36;
 const VMPCK: usize = 0x3c;
 
 const AES_256_GCM: u8 = 1;
+const KEY_REQUEST: u8 = 3;
 const REPORT_REQUEST: u8 = 5;
 const REPORT_REQUEST_BYTES: usize = 0x60;
-/// A report's answer: status, size, reserved.
+/// An answer begins with its status, a report's also with its size.
 const REPORT_AT: usize = 0x20;
-
-/// Status of a report's answer: a parameter is wrong.
-const STATUS_INVALID_PARAMETERS: u32 = 0x16;
-/// Status of a report's answer: there is no such signing key.
-const STATUS_INVALID_KEY: u32 = 0x27;
+const KEY_AT: usize = 0x20;
 
 /// Status codes of the firmware's command, in the low half of `SW_EXITINFO2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +55,14 @@ pub struct ReportRequest {
     pub vmpl: u32,
 }
 
+/// What the firmware makes for a guest.
+pub trait Firmware {
+    /// A report.
+    fn report(&mut self, request: &ReportRequest) -> [u8; REPORT_BYTES];
+    /// A derived key.
+    fn derive_key(&mut self, request: &KeyRequest) -> [u8; KEY_BYTES];
+}
+
 /// The firmware's side of the keys.
 #[derive(Debug)]
 pub struct Channel {
@@ -73,12 +79,12 @@ impl Channel {
         }
     }
 
-    /// Answers a request: opens it, lets `report` make a report, and seals the answer. A request
+    /// Answers a request: opens it, lets the firmware make what is asked for, and seals the answer. A request
     /// that fails changes no sequence number.
     pub fn answer(
         &mut self,
         request: &Page,
-        report: impl FnOnce(&ReportRequest) -> [u8; REPORT_BYTES],
+        firmware: &mut impl Firmware,
     ) -> Result<Page, MessageError> {
         let mut message = request.clone();
         let key = usize::from(message.bytes()[VMPCK]);
@@ -90,20 +96,29 @@ impl Channel {
         }
         let size = usize::from(message.u16(MESSAGE_SIZE));
         open(&self.keys[key], &mut message, size)?;
-        if message.bytes()[MESSAGE_TYPE] != REPORT_REQUEST {
-            return Err(MessageError::Unsupported);
-        }
+        let kind = (
+            message.bytes()[MESSAGE_TYPE],
+            message.bytes()[MESSAGE_VERSION],
+        );
         let mut answer = Page::ZERO;
         answer.set(AAD.start, &message.bytes()[AAD]);
         answer.set_u64(SEQUENCE, next);
-        answer.set(MESSAGE_TYPE, &[REPORT_REQUEST + 1]);
-        answer.set_u16(MESSAGE_SIZE, (REPORT_AT + REPORT_BYTES) as u16);
-        match parse_report_request(&message, size, key as u32) {
-            Ok(request) => {
-                answer.set_u32(HEADER_BYTES + 4, REPORT_BYTES as u32);
-                answer.set(HEADER_BYTES + REPORT_AT, &report(&request));
-            }
-            Err(status) => answer.set_u32(HEADER_BYTES, status),
+        answer.set(MESSAGE_TYPE, &[kind.0 + 1]);
+        let level = key as u32;
+        let (bytes, outcome) = match kind {
+            (REPORT_REQUEST, 1) => (
+                REPORT_AT + REPORT_BYTES,
+                report(&message, size, level, firmware, &mut answer),
+            ),
+            (KEY_REQUEST, version) => (
+                KEY_AT + KEY_BYTES,
+                derive_key(&message, (version, size), level, firmware, &mut answer),
+            ),
+            _ => return Err(MessageError::Unsupported),
+        };
+        answer.set_u16(MESSAGE_SIZE, bytes as u16);
+        if let Err(status) = outcome {
+            answer.set_u32(HEADER_BYTES, status);
         }
         seal(&self.keys[key], &mut answer)?;
         self.sequences[key] = next;
@@ -130,9 +145,35 @@ fn check_header(message: &Page) -> Result<(), MessageError> {
     let good = bytes[ALGORITHM] == AES_256_GCM
         && bytes[HEADER_VERSION] == 1
         && usize::from(message.u16(HEADER_SIZE)) == HEADER_BYTES
-        && bytes[MESSAGE_VERSION] == 1
         && usize::from(message.u16(MESSAGE_SIZE)) <= MAX_PAYLOAD_BYTES;
     good.then_some(()).ok_or(MessageError::InvalidParam)
+}
+
+/// Puts a report into the answer.
+fn report(
+    message: &Page,
+    size: usize,
+    level: u32,
+    firmware: &mut impl Firmware,
+    answer: &mut Page,
+) -> Result<(), u32> {
+    let request = parse_report_request(message, size, level)?;
+    answer.set_u32(HEADER_BYTES + 4, REPORT_BYTES as u32);
+    answer.set(HEADER_BYTES + REPORT_AT, &firmware.report(&request));
+    Ok(())
+}
+
+/// Puts a derived key into the answer.
+fn derive_key(
+    message: &Page,
+    form: (u8, usize),
+    level: u32,
+    firmware: &mut impl Firmware,
+    answer: &mut Page,
+) -> Result<(), u32> {
+    let request = KeyRequest::parse(message, HEADER_BYTES, form, level, &TCB)?;
+    answer.set(HEADER_BYTES + KEY_AT, &firmware.derive_key(&request));
+    Ok(())
 }
 
 /// The request's fields, or the status that its answer carries.
@@ -231,6 +272,19 @@ mod tests {
 
     const KEYS: Vmpcks = [[1; 32], [2; 32], [3; 32], [4; 32]];
 
+    /// Makes what shows that it was asked for.
+    struct Echo;
+
+    impl Firmware for Echo {
+        fn report(&mut self, request: &ReportRequest) -> [u8; REPORT_BYTES] {
+            [request.report_data[0]; REPORT_BYTES]
+        }
+
+        fn derive_key(&mut self, _: &KeyRequest) -> [u8; KEY_BYTES] {
+            [0xcd; KEY_BYTES]
+        }
+    }
+
     /// A report request as a guest makes it.
     fn request(sequence: u64, key_selection: u32) -> Page {
         let mut page = Page::ZERO;
@@ -245,16 +299,42 @@ mod tests {
     #[test]
     fn an_answer_has_the_next_number_and_the_report() {
         let mut channel = Channel::new(KEYS);
-        let report = |request: &ReportRequest| [request.report_data[0]; REPORT_BYTES];
-        let mut answer = channel.answer(&request(1, 0), report).expect("answered");
+        let mut answer = channel.answer(&request(1, 0), &mut Echo).expect("answered");
         assert_eq!(answer.u64(SEQUENCE), 2);
         open(&KEYS[0], &mut answer, REPORT_AT + REPORT_BYTES).expect("for the guest");
         assert_eq!(answer.bytes()[MESSAGE_TYPE], 6);
         assert_eq!(answer.u32(HEADER_BYTES), 0);
         assert_eq!(answer.bytes()[HEADER_BYTES + REPORT_AT], 0xab);
         // The next request goes on from there; a replay does not.
-        assert!(channel.answer(&request(1, 0), report).is_err());
-        assert!(channel.answer(&request(3, 0), report).is_ok());
+        assert!(channel.answer(&request(1, 0), &mut Echo).is_err());
+        assert!(channel.answer(&request(3, 0), &mut Echo).is_ok());
+    }
+
+    #[test]
+    fn an_answer_for_another_guest_does_not_open() {
+        let mut channel = Channel::new(KEYS);
+        let answer = channel.answer(&request(1, 0), &mut Echo).expect("answered");
+        let size = REPORT_AT + REPORT_BYTES;
+        let mut other = channel.for_another_guest(answer.clone());
+        assert!(open(&KEYS[0], &mut other.clone(), size).is_err());
+        open(&KEYS[0].map(|byte| !byte), &mut other, size).expect("for the other guest");
+        open(&KEYS[0], &mut answer.clone(), size).expect("for the guest");
+    }
+
+    #[test]
+    fn derived_keys_come_in_both_versions() {
+        for (version, size) in [(1, 0x20), (2, 0x28)] {
+            let mut channel = Channel::new(KEYS);
+            let mut page = Page::ZERO;
+            page.set_u64(SEQUENCE, 1);
+            page.set(ALGORITHM, &[1, 1, 0x60, 0, KEY_REQUEST, version, size, 0]);
+            seal(&KEYS[0], &mut page).expect("sealed");
+            let mut answer = channel.answer(&page, &mut Echo).expect("answered");
+            assert_eq!(answer.bytes()[MESSAGE_TYPE..=MESSAGE_VERSION], [4, version]);
+            open(&KEYS[0], &mut answer, KEY_AT + KEY_BYTES).expect("for the guest");
+            assert_eq!(answer.u32(HEADER_BYTES), 0);
+            assert_eq!(answer.bytes()[HEADER_BYTES + KEY_AT], 0xcd);
+        }
     }
 
     #[test]
@@ -262,7 +342,7 @@ mod tests {
         let refuse = |change: fn(&mut Page)| {
             let mut page = request(1, 0);
             change(&mut page);
-            let answer = Channel::new(KEYS).answer(&page, |_| [0; REPORT_BYTES]);
+            let answer = Channel::new(KEYS).answer(&page, &mut Echo);
             answer.expect_err("must be refused")
         };
         assert_eq!(refuse(|p| p.set(0, &[0; 16])), MessageError::BadMeasurement);
@@ -281,10 +361,9 @@ mod tests {
     #[test]
     fn a_key_that_does_not_exist_is_named_in_the_answer() {
         let mut channel = Channel::new(KEYS);
-        let mut answer = channel
-            .answer(&request(1, 2), |_| unreachable!("no report without a key"))
-            .expect("answered");
+        let mut answer = channel.answer(&request(1, 2), &mut Echo).expect("answered");
         open(&KEYS[0], &mut answer, REPORT_AT + REPORT_BYTES).expect("for the guest");
         assert_eq!(answer.u32(HEADER_BYTES), STATUS_INVALID_KEY);
+        assert_eq!(answer.bytes()[HEADER_BYTES + REPORT_AT], 0, "no report");
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod checks;
 pub mod cpuid;
+pub mod derived_key;
 pub mod digest;
 pub mod edk2;
 pub mod exception;

@@ -115,6 +115,13 @@ fn run(setup: Setup<'_>, limit: Duration) -> Outcome {
     }
 }
 
+/// What stands behind a name in a text.
+fn value(text: &str, name: &str) -> String {
+    let found = text.lines().find_map(|line| line.split_once(name));
+    let (_, value) = found.unwrap_or_else(|| panic!("no {name:?} in:\n{text}"));
+    value.trim().to_owned()
+}
+
 /// The probe as a firmware image: the contents of its only segment.
 fn probe(name: &str) -> PathBuf {
     let elf = std::fs::read(bare_metal().join("probe")).expect("just built");
@@ -170,15 +177,12 @@ fn a_guest_gets_a_signed_report_and_a_second_cpu() {
     };
     let outcome = run(setup, Duration::from_secs(120));
     let serial = &outcome.serial;
-    let value = |text: &str, name: &str| {
-        let found = text.lines().find_map(|line| line.split_once(name));
-        let (_, value) = found.unwrap_or_else(|| panic!("no {name:?} in:\n{text}"));
-        value.trim().to_owned()
-    };
     let digest = value(&outcome.log, "launch digest ");
     assert_eq!(value(serial, "measurement "), digest);
     assert_eq!(value(serial, "signature begins "), digest[..16]);
     assert!(serial.contains("second CPU runs: good"), "{serial}");
+    let key = value(serial, "derived key begins ");
+    assert_eq!(key.len(), 16, "{serial}");
     assert!(!serial.contains("BAD"), "{serial}");
     outcome.must_say("TERMINATED: the guest ended itself: reason set 5 code 0x42");
     assert_eq!(outcome.status, Some(qemu::STATUS_TERMINATED));
@@ -190,6 +194,7 @@ fn a_guest_gets_a_signed_report_and_a_second_cpu() {
 #[ignore = "needs QEMU"]
 fn every_breach_of_a_rule_is_stopped_by_name() {
     let rules = ["double-validation", "rescind", "c-bit", "ghcb-registration"];
+    let mut keys = Vec::new();
     let firmware = probe("breaches");
     let mut options = String::new();
     for rule in rules {
@@ -203,8 +208,15 @@ fn every_breach_of_a_rule_is_stopped_by_name() {
         let outcome = run(setup, Duration::from_secs(60));
         outcome.must_say(&format!("DIAGNOSIS: {rule}: "));
         assert_eq!(outcome.status, Some(qemu::STATUS_DIAGNOSIS), "{rule}");
+        keys.push(value(&outcome.serial, "derived key begins "));
         options += &format!("relax={rule} ");
     }
+    keys.dedup();
+    assert_eq!(
+        keys.len(),
+        1,
+        "a guest that is launched again gets its keys again"
+    );
 }
 
 /// `sev-snp-measure --mode snp --vcpus=1 --vcpu-type=EPYC-Milan` says the same of this file; the

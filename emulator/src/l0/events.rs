@@ -2,21 +2,18 @@
 
 use crate::log::{self, End, log};
 use crate::machine::Exit;
-use crate::{cpu, devices, hostile, memory, msrs, page_state, signer, smp};
+use crate::{cpu, devices, hostile, memory, msrs, page_state, psp, smp};
 use cloister_emulator::checks::Check;
 use cloister_emulator::cpuid::{self, LEAF1_ECX_OSXSAVE};
-use cloister_emulator::ghcb::{self, Event, GhcbError, field};
+use cloister_emulator::ghcb::{self, Event, field};
 use cloister_emulator::hostile::Moment;
 use cloister_emulator::msr_protocol::{self, HYPERVISOR_FEATURES, Request};
 use cloister_emulator::page::Page;
 use cloister_emulator::psc::{Entry, Operation};
-use cloister_emulator::report::{self, Contents};
 use cloister_emulator::rmp::Size;
 use cloister_emulator::vmsa;
 
 const CR4_OSXSAVE: u64 = 1 << 18;
-/// Status of the firmware's command when its pages are not shared.
-const INVALID_ADDRESS: u64 = 0x09;
 
 /// Handles what the GHCB register says.
 pub(crate) fn vmgexit(exit: &mut Exit<'_>) {
@@ -175,9 +172,9 @@ fn handle(exit: &mut Exit<'_>, page: &mut Page, event: Event) {
             Some(answer) => answer,
             None => page_state::change_list(exit, page, at),
         }),
-        Event::GuestRequest(request, response) => Ok(guest_request(exit, request, response)),
+        Event::GuestRequest(request, response) => Ok(psp::guest_request(exit, request, response)),
         Event::ExtendedGuestRequest(request, response) => {
-            extended_guest_request(exit, page, request, response)
+            psp::extended_guest_request(exit, page, request, response)
         }
         Event::ApCreation(creation) => smp::create(exit, creation),
         Event::Features => Ok(HYPERVISOR_FEATURES),
@@ -193,73 +190,4 @@ fn handle(exit: &mut Exit<'_>, page: &mut Page, event: Event) {
 fn no_msr(page: &mut Page, what: &str, msr: u32) {
     log!("{what} of MSR {msr:#x}, which the guest does not have: #GP");
     ghcb::finish_with_gp(page);
-}
-
-/// A message to the SNP firmware. Gives `SW_EXITINFO2`: the firmware's status in the low half.
-fn guest_request(exit: &mut Exit<'_>, request: u64, response: u64) -> u64 {
-    let pages = (
-        exit.platform.host(request, false),
-        exit.platform.host(response, false),
-    );
-    let aligned = (request | response) & 0xfff == 0 && request != response;
-    let (Some(request), Some(response), true) = (pages.0, pages.1, aligned) else {
-        log!("guest request with pages {request:#x} and {response:#x}: not shared, or not pages");
-        return INVALID_ADDRESS;
-    };
-    if let Some(status) = exit.platform.hostile.message_status() {
-        return status;
-    }
-    let message = memory::read_page(request);
-    let (measurement, cpu_signature) = (exit.platform.measurement, exit.platform.cpu_signature);
-    let hostile = &mut exit.platform.hostile;
-    let answer = exit.platform.channel.answer(&message, |request| {
-        log!("report for privilege level {}", request.vmpl);
-        let mut report_data = request.report_data;
-        hostile.report_data(&mut report_data);
-        let mut report = report::unsigned(&Contents {
-            report_data,
-            vmpl: request.vmpl,
-            measurement,
-            report_id: signer::report_id(&measurement),
-            chip_id: report::CHIP_ID,
-            cpu_signature,
-        });
-        signer::sign(&mut report);
-        report
-    });
-    match answer {
-        Ok(mut answer) => {
-            exit.platform.log_statistics();
-            if hostile.is_for_another_guest() {
-                answer = exit.platform.channel.for_another_guest(answer);
-            }
-            hostile.response(&mut answer);
-            memory::write_page(response, &answer);
-            0
-        }
-        Err(error) => {
-            log!("guest message refused: {error:?}");
-            error as u64
-        }
-    }
-}
-
-/// The same with certificates, of which there are none: an empty table, as KVM gives.
-fn extended_guest_request(
-    exit: &mut Exit<'_>,
-    page: &Page,
-    request: u64,
-    response: u64,
-) -> Result<u64, GhcbError> {
-    const EMPTY_TABLE_BYTES: usize = 24;
-    let (buffer, pages) = (page.u64(field::RAX), page.u64(field::RBX));
-    if pages > 0 {
-        let host = exit
-            .platform
-            .host(buffer, false)
-            .filter(|_| buffer & 0xfff == 0);
-        let host = host.ok_or(GhcbError::InvalidInput)?;
-        memory::write(host, &[0; EMPTY_TABLE_BYTES]);
-    }
-    Ok(guest_request(exit, request, response))
 }

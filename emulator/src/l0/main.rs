@@ -19,6 +19,7 @@ mod machine;
 mod memory;
 mod msrs;
 mod page_state;
+mod psp;
 mod selftest;
 mod signer;
 mod smp;

@@ -1,4 +1,4 @@
-//! A small SNP guest that tries what OVMF does not reach: a report, a second CPU, and at last every
+//! A small SNP guest that tries what OVMF does not reach: reports, derived keys, a second CPU, and at last every
 //! breach of a rule, one after the other, each of which a strict platform stops.
 
 #![no_std]
@@ -13,6 +13,14 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::arch::{asm, global_asm};
 use core::panic::PanicInfo;
 use core::ptr;
+use sev_snp_guest::address::Gfn;
+use sev_snp_guest::arch::{HardwareHypervisor, SharedPages};
+use sev_snp_guest::ghcb::Ghcb;
+use sev_snp_guest::message::{
+    GuestChannel, GuestFields, GuestLink, KeyRequest, KeySelect, MessageError, RootKey,
+};
+use sev_snp_guest::rmp::Vmpl;
+use sev_snp_guest::secrets::Secrets;
 
 const CPUID: u64 = 0x8000;
 const SECRETS: u64 = 0x9000;
@@ -201,6 +209,7 @@ extern "C" fn probe_main() -> ! {
     events();
     pages();
     report();
+    derived_keys();
     second_cpu();
     breaches();
     msr_call(DONE);
@@ -285,6 +294,80 @@ fn report() {
     let mut replayed = Page::ZERO;
     let status = ghcb_call(&mut replayed, [0x8000_0011, REQUEST, RESPONSE]);
     check("a replay is refused", status[1] != 0);
+}
+
+/// Numbers that `report` has used: two messages with their answers.
+const MESSAGES_BEFORE: u64 = 4;
+
+/// Asks with the crate that the image asks with.
+fn derived_keys() {
+    let page = |address: u64| {
+        let frame = Gfn::at(address).expect("a page's address");
+        let base = ptr::with_exposed_provenance_mut(address as usize);
+        // SAFETY: 1. The probe's tables map the page as shared, for ever. 2. Nothing refers to it, and no other such
+        // value lives when this function's end. 3. One page.
+        unsafe { SharedPages::new(base, frame, 1) }
+    };
+    let secrets = Secrets::take(&mut read::<[u8; 4096]>(SECRETS));
+    let key = secrets
+        .ok()
+        .and_then(|mut secrets| secrets.take_vmpck(Vmpl::Vmpl0));
+    // SAFETY: the probe runs at CPL 0 with interrupts off, in an SNP guest.
+    let hypervisor = unsafe { HardwareHypervisor::new(core::hint::spin_loop) };
+    let (Some(key), Ok(mut ghcb)) = (key, Ghcb::register(hypervisor, page(GHCB))) else {
+        check("a channel for derived keys", false);
+        return;
+    };
+    let mut channel = GuestChannel::new(key, MESSAGES_BEFORE);
+    let (mut request, mut response) = (page(REQUEST), page(RESPONSE));
+    let mut link = GuestLink {
+        ghcb: &mut ghcb,
+        request: &mut request,
+        response: &mut response,
+    };
+    let of_image = KeyRequest {
+        root: RootKey::Endorsement(KeySelect::VlekOrVcek),
+        fields: GuestFields::MEASUREMENT,
+        vmpl: Vmpl::Vmpl0,
+        guest_svn: 0,
+        tcb_version: 0,
+        launch_mitigation_vector: None,
+    };
+    let mut ask = |request: KeyRequest| channel.derive_key(&mut link, &request);
+    let key = ask(of_image);
+    let again = ask(of_image);
+    let other_fields = ask(KeyRequest {
+        fields: GuestFields::MEASUREMENT | GuestFields::POLICY,
+        ..of_image
+    });
+    let other_level = ask(KeyRequest {
+        vmpl: Vmpl::Vmpl1,
+        ..of_image
+    });
+    let newer = ask(KeyRequest {
+        launch_mitigation_vector: Some(0),
+        ..of_image
+    });
+    let beyond = ask(KeyRequest {
+        guest_svn: 1,
+        ..of_image
+    });
+    check("derived key", key.is_ok());
+    check("the same request gives the same key", key == again);
+    let others = [&other_fields, &other_level];
+    let differ = others
+        .into_iter()
+        .all(|other| other.is_ok() && *other != key);
+    check("other fields or another level give another key", differ);
+    check("version 2 of the request is answered", newer.is_ok());
+    let refused = Err(MessageError::Status(0x16));
+    check(
+        "a guest SVN above the guest's is refused",
+        beyond == refused,
+    );
+    if let Ok(key) = key {
+        say_hex("probe: derived key begins ", &key[..8]);
+    }
 }
 
 fn second_cpu() {
