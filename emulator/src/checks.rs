@@ -1,6 +1,7 @@
 //! How strict the platform is, and the options that L0 is given.
 
 use crate::hostile::Attack;
+use crate::report::LaunchParameters;
 
 /// A rule whose breach ends the guest with a diagnosis. Each can be relaxed by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct Options {
     pub trace: bool,
     /// `hostile=NAME`: attack the guest.
     pub hostile: Option<&'static Attack>,
+    /// `policy=HEX`, `host-data=HEX`: what goes into the guest's reports.
+    pub launch: LaunchParameters,
 }
 
 /// A word that is no option.
@@ -84,6 +87,11 @@ impl Options {
             let attack = Attack::find(name)?;
             self.hostile = Some(attack);
             self.relaxed |= attack.relaxes().map_or(0, Check::bit);
+        } else if let Some(policy) = word.strip_prefix("policy=") {
+            let policy = u64::from_str_radix(policy, 16).ok()?;
+            self.launch.set_policy(policy)?;
+        } else if let Some(data) = word.strip_prefix("host-data=") {
+            self.launch.host_data = bytes(data)?;
         } else {
             let name = word.strip_prefix("relax=")?;
             let check = Check::ALL.into_iter().find(|check| check.name() == name)?;
@@ -98,6 +106,22 @@ impl Options {
     }
 }
 
+/// As many bytes as there are digits for, in hexadecimal.
+fn bytes<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    let mut bytes = [0; N];
+    if pairs.len() != N {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(pairs) {
+        let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
+        *byte = (high? << 4 | low?) as u8;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +132,20 @@ mod tests {
         assert!(options.trace && !options.is_strict(Check::Unvalidated));
         assert!(options.is_strict(Check::CBit));
         assert_eq!(Options::parse("relax=all"), Err(UnknownOption("relax=all")));
+    }
+
+    #[test]
+    fn a_launch_has_its_parameters() {
+        let data = "0a".repeat(32);
+        let text = format!("policy=b0000 host-data={data}");
+        let options = Options::parse(&text).expect("known words");
+        assert_eq!(options.launch.policy(), 0xb_0000);
+        assert_eq!(options.launch.host_data, [10; 32]);
+        assert_eq!(Options::default().launch.policy(), 0x3_0000);
+        let short = "host-data=0a0a";
+        for wrong in ["policy=0", "policy=x", short, "host-data=+1"] {
+            assert_eq!(Options::parse(wrong), Err(UnknownOption(wrong)));
+        }
     }
 
     #[test]

@@ -172,7 +172,8 @@ fn a_guest_gets_a_signed_report_and_a_second_cpu() {
         name: "probe",
         firmware: Some(probe("probe")),
         cpus: 2,
-        options: "relax=double-validation relax=rescind relax=c-bit relax=ghcb-registration",
+        options: "relax=double-validation relax=rescind relax=c-bit relax=ghcb-registration policy=b0000 \
+                  host-data=c10c10c10c10c10c10c10c10c10c10c10c10c10c10c10c10c10c10c10c10c10c",
         signer: Some(socket),
     };
     let outcome = run(setup, Duration::from_secs(120));
@@ -180,6 +181,9 @@ fn a_guest_gets_a_signed_report_and_a_second_cpu() {
     let digest = value(&outcome.log, "launch digest ");
     assert_eq!(value(serial, "measurement "), digest);
     assert_eq!(value(serial, "signature begins "), digest[..16]);
+    assert_eq!(value(serial, "policy "), "00000b0000000000");
+    let host_data = value(serial, "host data ");
+    assert_eq!((&host_data[..8], host_data.len()), ("c10c10c1", 64));
     assert!(serial.contains("second CPU runs: good"), "{serial}");
     let key = value(serial, "derived key begins ");
     assert_eq!(key.len(), 16, "{serial}");

@@ -14,7 +14,7 @@ const CPU_COUNT: u16 = 0x05;
 /// A directory of more files is cut.
 const MAX_FILES: u32 = 256;
 const DMA_READ_SELECT: u32 = 2 | 8;
-const MAX_OPTION_BYTES: usize = 256;
+const MAX_OPTION_BYTES: usize = 512;
 
 const FIRMWARE: &str = "opt/cloister/firmware";
 const OPTIONS: &str = "opt/cloister/l0";

@@ -9,7 +9,7 @@ use cloister_emulator::digest::DIGEST_BYTES;
 use cloister_emulator::ghcb::{GhcbError, field};
 use cloister_emulator::guest_message::{Firmware, ReportRequest};
 use cloister_emulator::page::Page;
-use cloister_emulator::report::{self, CHIP_ID, Contents, POLICY, REPORT_BYTES, TCB};
+use cloister_emulator::report::{self, CHIP_ID, Contents, LaunchParameters, REPORT_BYTES, TCB};
 
 /// Status of the firmware's command when its pages are not shared.
 const INVALID_ADDRESS: u64 = 0x09;
@@ -17,6 +17,7 @@ const INVALID_ADDRESS: u64 = 0x09;
 /// What the firmware knows of the guest.
 struct Psp<'a> {
     hostile: &'a mut Hostile,
+    launch: LaunchParameters,
     measurement: [u8; DIGEST_BYTES],
     cpu_signature: u32,
 }
@@ -27,6 +28,7 @@ impl Firmware for Psp<'_> {
         let mut report_data = request.report_data;
         self.hostile.report_data(&mut report_data);
         let mut report = report::unsigned(&Contents {
+            launch: self.launch,
             report_data,
             vmpl: request.vmpl,
             measurement: self.measurement,
@@ -42,7 +44,7 @@ impl Firmware for Psp<'_> {
         log!("derived key: {request:x?}");
         let root = derived_key::root_key(&CHIP_ID, &TCB);
         let guest = Identity {
-            policy: POLICY,
+            policy: self.launch.policy(),
             measurement: self.measurement,
         };
         request.derive(&root, &guest)
@@ -67,6 +69,7 @@ pub(crate) fn guest_request(exit: &mut Exit<'_>, request: u64, response: u64) ->
     let platform = &mut *exit.platform;
     let mut firmware = Psp {
         hostile: &mut platform.hostile,
+        launch: platform.options.launch,
         measurement: platform.measurement,
         cpu_signature: platform.cpu_signature,
     };

@@ -287,6 +287,8 @@ fn report() {
         };
         check("report has our data", report[0x50..0x90] == data);
         say_hex("probe: measurement ", &report[0x90..0xc0]);
+        say_hex("probe: policy ", &report[0x08..0x10]);
+        say_hex("probe: host data ", &report[0xc0..0xe0]);
         say_hex("probe: signature begins ", &report[0x2a0..0x2a8]);
     }
     let replay = guest_message::report_request(&key, 3, &data);
