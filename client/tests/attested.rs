@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cloister_emulator::hierarchy::Hierarchy;
-use cloister_emulator::report::{CHIP_ID, Contents, SIGNED_BYTES, unsigned};
+use cloister_emulator::report::{CHIP_ID, Contents, LaunchParameters, SIGNED_BYTES, unsigned};
 use cloister_protocol::api::{media, paths};
 use cloister_protocol::evidence::{Evidence, Kind, parse_nonce, report_data};
 use cloister_protocol::keyconfig::Epoch;
@@ -48,6 +48,7 @@ fn evidence(nonce: Option<[u8; 32]>) -> Evidence {
         report_id: [3; 32],
         chip_id: CHIP_ID,
         cpu_signature: 0x00a0_0f11,
+        launch: LaunchParameters::default(),
     });
     let (signed, signature) = report.split_at_mut(SIGNED_BYTES);
     let signed: &[u8; SIGNED_BYTES] = (&*signed).try_into().expect("its length");

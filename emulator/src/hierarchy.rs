@@ -342,7 +342,7 @@ fn platform_extensions() -> x509_cert::der::Result<Vec<Extension>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Contents, SIGNED_BYTES, unsigned};
+    use crate::report::{Contents, LaunchParameters, SIGNED_BYTES, unsigned};
     use cloister_verifier::{CheckName, Context, Evidence, Outcome, Policy, appraise};
 
     fn signed_report(platform: &Hierarchy) -> Vec<u8> {
@@ -353,6 +353,7 @@ mod tests {
             report_id: [3; 32],
             chip_id: CHIP_ID,
             cpu_signature: 0x00a0_0f11,
+            launch: LaunchParameters::default(),
         });
         let (signed, signature) = report.split_at_mut(SIGNED_BYTES);
         signature.copy_from_slice(&platform.sign((&*signed).try_into().expect("its length")));

@@ -5,18 +5,18 @@
 //! effect: the guest serves, its evidence has the launch's measurement and binds its keys, and a sealed request gets
 //! the answer that a guest of an honest hypervisor gives.
 
-mod emulated;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use cloister_client::{Client, ClientError};
 use cloister_emulator::hostile::{ATTACKS, Attack, Outcome};
 use cloister_protocol::api::paths;
-use cloister_protocol::evidence::{Evidence, Kind, report_data, to_hex};
-use cloister_tests::guests::fixture_image;
-use cloister_tests::raw::{Answer, get};
-use cloister_tests::sealed::{ask, summarize_message};
-use emulated::{CPU_MODEL, CPUS, EmulatedGuest};
+use cloister_protocol::api::summarize::{Message, Request, Response, Style};
+use cloister_protocol::evidence::to_hex;
+use cloister_tests::guests::{ANSWER_TIMEOUT, emulated_platform, fixture_image, qemu};
+use cloister_tests::raw::get;
+use xtask::attestation;
+use xtask::qemu::{Guest, GuestError, Platform};
 
 /// No attack takes a guest longer to serve or to stop.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -27,12 +27,7 @@ const LONGEST: &str = "report-busy";
 
 /// How often evidence is asked for.
 const ATTEMPTS: usize = 3;
-
-const REPORT_DATA: std::ops::Range<usize> = 0x50..0x90;
-const MEASUREMENT: std::ops::Range<usize> = 0x90..0xc0;
-const NONCES: [[u8; 32]; 2] = [[0x3c; 32], [0x3d; 32]];
-const THREAD: &[u8] =
-    br#"{"messages":[{"from":"Ana","text":"The launch moves to Thursday."}],"max_tokens":4}"#;
+const CPUS: u32 = 1;
 
 #[test]
 fn no_attack_makes_the_guest_serve_wrongly() {
@@ -70,24 +65,31 @@ fn no_attack_makes_the_guest_serve_wrongly() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-/// What a guest of an honest hypervisor answers to [`THREAD`].
-fn honest_answer() -> Vec<u8> {
-    let mut guest = EmulatedGuest::start(fixture_image(), "honest", "");
-    assert!(guest.wait_ready(LIMIT), "{:?}", guest.said());
-    check_service(&guest, None).unwrap_or_else(|error| panic!("{error}"))
+/// The guest with L0's options.
+fn start(options: &str) -> Guest {
+    let platform = emulated_platform().with_options(options);
+    let platform = Platform::SnpEmulated(platform.expect("a folder for its log"));
+    Guest::start(qemu(), &fixture_image().guest_options(platform)).expect("QEMU starts")
+}
+
+/// What a guest of an honest hypervisor answers to [`request`].
+fn honest_answer() -> Response {
+    let mut guest = start("");
+    guest
+        .wait_ready(LIMIT)
+        .unwrap_or_else(|error| panic!("{error}"));
+    served(&guest).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs a guest under an attack. What it did, or how that is not what it must do.
-fn carry_out(attack: &Attack, honest: &[u8]) -> Result<String, String> {
-    let options = format!("hostile={}", attack.name);
-    let mut guest = EmulatedGuest::start(fixture_image(), attack.name, &options);
-    let did = if guest.wait_ready(LIMIT) {
-        when_ready(&mut guest, attack, honest)
-    } else {
-        guest.wait_ended(LIMIT);
-        when_ended(&guest, attack)
+fn carry_out(attack: &Attack, honest: &Response) -> Result<String, String> {
+    let mut guest = start(&format!("hostile={}", attack.name));
+    let did = match guest.wait_ready(LIMIT) {
+        Ok(_) => when_ready(&mut guest, attack, honest),
+        Err(GuestError::Stopped(_) | GuestError::Ended { .. }) => when_ended(&guest, attack),
+        Err(other) => Err(other.to_string()),
     };
-    let log = guest.l0_log();
+    let log = guest.platform_log();
     let did = did.and_then(|did| {
         let done = format!("HOSTILE: {}: ", attack.name);
         let is_done = log.contains(&done);
@@ -96,32 +98,40 @@ fn carry_out(attack: &Attack, honest: &[u8]) -> Result<String, String> {
             .ok_or("the attack was not carried out".to_owned())
     });
     did.map_err(|error| {
-        let said = guest.said().join("\n");
+        let said = guest.console().lines().join("\n");
         format!("{error}\n{said}\n{log}")
     })
 }
 
 /// A guest that serves: nothing that it says may be wrong, and it may stop now.
-fn when_ready(guest: &mut EmulatedGuest, attack: &Attack, honest: &[u8]) -> Result<String, String> {
+fn when_ready(guest: &mut Guest, attack: &Attack, honest: &Response) -> Result<String, String> {
     if attack.expected == Outcome::NoEffect {
-        let answer = check_service(guest, Some(honest));
-        return answer.map(|_| "serves, with true evidence and the right answer".to_owned());
+        let answer = served(guest)?;
+        if (&answer.summary, answer.usage) != (&honest.summary, honest.usage) {
+            return Err(format!("another answer: {answer:?}"));
+        }
+        return Ok("serves, with true evidence and the right answer".to_owned());
     }
-    if evidence_answer(guest, &NONCES[0]).status == 200 {
+    let (path, name) = (paths::EVIDENCE, paths::NONCE_PARAMETER);
+    let evidence = get(guest.port(), &format!("{path}?{name}={}", to_hex(&[7; 32])));
+    if evidence.status == 200 {
         return Err("the guest attests although it must stop".to_owned());
     }
-    guest.wait_ended(LIMIT);
-    when_ended(guest, attack)
+    match guest.wait_stopped(LIMIT) {
+        Ok(_) | Err(GuestError::Ended { .. }) => when_ended(guest, attack),
+        Err(other) => Err(other.to_string()),
+    }
 }
 
 /// A guest that has ended: it must have done so by itself, and for the right reason.
-fn when_ended(guest: &EmulatedGuest, attack: &Attack) -> Result<String, String> {
-    let log = guest.l0_log();
+fn when_ended(guest: &Guest, attack: &Attack) -> Result<String, String> {
+    let log = guest.platform_log();
     let must = |good: bool, did: String| {
         let wrong = format!("{did}, and not {:?}", attack.expected);
         if good { Ok(did) } else { Err(wrong) }
     };
-    let last_words = guest.said().iter().find_map(|line| {
+    let said = guest.console().lines();
+    let last_words = said.iter().find_map(|line| {
         let (_, words) = line.split_once("cloister: stopped: ")?;
         Some(words)
     });
@@ -162,54 +172,32 @@ fn without_addresses(words: &str) -> &str {
     &words[..end.unwrap_or(words.len())]
 }
 
-fn evidence_answer(guest: &EmulatedGuest, nonce: &[u8; 32]) -> Answer {
-    let (path, name) = (paths::EVIDENCE, paths::NONCE_PARAMETER);
-    get(guest.port(), &format!("{path}?{name}={}", to_hex(nonce)))
-}
-
-/// Evidence for two nonces, and the answer to a sealed request, which must be the honest one if it is known.
-fn check_service(guest: &EmulatedGuest, honest: Option<&[u8]>) -> Result<Vec<u8>, String> {
-    for nonce in &NONCES {
-        check_evidence(guest, nonce)?;
-    }
-    let answer = ask(guest.port(), &summarize_message(THREAD));
-    if answer.status != 200 {
-        return Err(format!("a sealed request is answered with {answer:?}"));
-    }
-    match honest {
-        Some(honest) if answer.content[..] != *honest => Err(format!("another answer: {answer:?}")),
-        _ => Ok(answer.content.to_vec()),
+fn request() -> Request {
+    Request {
+        messages: vec![Message::new("Ana", "The launch moves to Thursday.")],
+        style: Style::Bullets,
+        max_tokens: Some(4),
     }
 }
 
-fn check_evidence(guest: &EmulatedGuest, nonce: &[u8; 32]) -> Result<(), String> {
-    // A connection that ends without an answer is no wrong one: a clock that jumps ends what is open.
-    let mut answers = (0..ATTEMPTS).map(|_| evidence_answer(guest, nonce));
-    let answer = answers.find(|answer| answer.status != 0);
-    let answer = answer.ok_or("no answer to a request for evidence")?;
-    if answer.status != 200 {
-        return Err(format!("no evidence: {}", answer.text()));
+/// The answer of a guest whose evidence was accepted twice, each time for a fresh nonce.
+fn served(guest: &Guest) -> Result<Response, String> {
+    accepted(guest)?;
+    let answer = accepted(guest)?.summarize(&request());
+    answer.map_err(|error| error.to_string())
+}
+
+/// A client that has checked everything: signature, certificates, measurement, key binding, nonce.
+fn accepted(guest: &Guest) -> Result<Client, String> {
+    let platform = Platform::SnpEmulated(emulated_platform().clone());
+    let policy = attestation::policy(&platform, fixture_image(), CPUS).expect("a row");
+    let connect = || Client::connect(&guest.url(), ANSWER_TIMEOUT, policy.clone());
+    for _ in 1..ATTEMPTS {
+        match connect() {
+            // No answer is no wrong one: a clock that jumps ends the connections that are open.
+            Err(ClientError::Transport(_)) => {}
+            outcome => return outcome.map_err(|error| error.to_string()),
+        }
     }
-    let evidence = Evidence::decode(&answer.body).map_err(|error| format!("{error:?}"))?;
-    let Kind::SevSnp(report) = &evidence.kind else {
-        return Err(format!("evidence of kind {}", evidence.kind.name()));
-    };
-    let bound = report_data(evidence.epoch, &evidence.key_configs, b"", Some(nonce));
-    if report[REPORT_DATA] != bound {
-        return Err("the report does not bind keys, epoch and nonce".to_owned());
-    }
-    let rows = &fixture_image().facts().measurements;
-    let row = rows
-        .iter()
-        .find(|row| row.cpu == CPU_MODEL && row.vcpus == CPUS)
-        .ok_or("no measurement for this launch")?;
-    let measured: String = report[MEASUREMENT]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    if measured == row.digest {
-        Ok(())
-    } else {
-        Err(format!("measured {measured}, not {}", row.digest))
-    }
+    connect().map_err(|error| error.to_string())
 }

@@ -105,7 +105,8 @@ pub struct Guest {
     console: Arc<Console>,
     readers: Vec<JoinHandle<()>>,
     complaints: Arc<Console>,
-    platform_log: Option<PathBuf>,
+    /// Kept for as long as QEMU runs: its folder holds the log and the signer's socket.
+    platform: Platform,
     started: Instant,
     port: u16,
 }
@@ -165,7 +166,7 @@ impl Guest {
             console,
             readers,
             complaints,
-            platform_log: options.platform.log(),
+            platform: options.platform.clone(),
             started,
             port,
         })
@@ -248,7 +249,7 @@ impl Guest {
 
     /// What the emulated platform has logged; empty on other platforms.
     pub fn platform_log(&self) -> String {
-        let log = self.platform_log.as_ref();
+        let log = self.platform.log();
         log.and_then(|path| std::fs::read_to_string(path).ok())
             .unwrap_or_default()
     }

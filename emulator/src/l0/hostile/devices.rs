@@ -189,7 +189,7 @@ fn shift_clock(exit: &mut Exit<'_>, lie: TimeLie) {
     const FORWARD_TICKS: u64 = 1 << 44;
     let now = cpu::ticks();
     let offset = match lie {
-        TimeLie::Back => exit.platform.statistics.started.wrapping_sub(now),
+        TimeLie::Back => exit.platform.started.wrapping_sub(now),
         TimeLie::Forward => FORWARD_TICKS,
         TimeLie::Date | TimeLie::Timer => return,
     };
