@@ -51,7 +51,7 @@ pub const ATTACKS: &[Attack] = &[
     ),
     attack(
         "sev-feature",
-        "the image is launched with debug swap, which it has no support for",
+        "the image is launched with debug swap, which it has no support for (the measurement is another one then)",
         Deed::SevStatus(0b111 | 1 << 7),
         Outcome::Terminated(GENERAL, 2),
     ),
@@ -99,13 +99,13 @@ pub const ATTACKS: &[Attack] = &[
     ),
     attack(
         "cpuid-page-count",
-        "CPUID page: 65 entries",
+        "CPUID page: 65 entries (the security processor lets it pass)",
         Deed::CpuidPage(CpuidPageLie::TooMany),
         stopped(0x73, "65 entries"),
     ),
     attack(
         "cpuid-page-contradiction",
-        "CPUID page: two entries for leaf 0 that differ",
+        "CPUID page: two entries for leaf 0 that differ (the security processor lets it pass)",
         Deed::CpuidPage(CpuidPageLie::Contradiction),
         stopped(0x73, "contradicts itself in 0x0"),
     ),
