@@ -19,11 +19,11 @@ const EMULATED_CPU: &str = "EPYC-Milan";
 pub enum ReferenceError {
     /// The image was not measured for this machine.
     #[error(
-        "image.json foretells no launch digest for {cpu} with {vcpus} CPUs; choose another --smp"
+        "image.json foretells no launch digest for {cpu} with {vcpus} CPUs; choose another --smp or --cpu"
     )]
     NoMeasurement {
         /// The processor.
-        cpu: &'static str,
+        cpu: String,
         /// How many of it.
         vcpus: u32,
     },
@@ -48,34 +48,57 @@ pub enum ReferenceError {
 /// The policy for `image` on `platform` with so many CPUs. Its reference value is what `image.json` foretells, never
 /// what a guest says.
 pub fn policy(platform: &Platform, image: &Image, vcpus: u32) -> Result<Policy, ReferenceError> {
-    let Platform::SnpEmulated(emulated) = platform else {
+    let Some(measurement) = measurement(platform, image, vcpus)? else {
         return Ok(Policy {
             accept_unattested: true,
             ..Policy::default()
         });
     };
-    let measurement = emulated_measurement(image, vcpus)?;
+    let snp = cloister_verifier::Policy {
+        measurements: vec![measurement.0],
+        require_nonce: true,
+        ..snp_policy(platform)?
+    };
+    Ok(Policy {
+        snp,
+        ..Policy::default()
+    })
+}
+
+/// What is asked of reports on `platform` beside a measurement.
+fn snp_policy(platform: &Platform) -> Result<cloister_verifier::Policy, ReferenceError> {
+    let Platform::SnpEmulated(emulated) = platform else {
+        return Ok(cloister_verifier::Policy::new());
+    };
     let path = emulated.keys().root();
     let root = fs::read(&path).map_err(|source| ReferenceError::Io {
         path: path.clone(),
         source,
     })?;
-    let snp = cloister_verifier::Policy::emulated(&root);
-    let snp = snp.map_err(|source| ReferenceError::Root { path, source })?;
-    Ok(Policy {
-        snp: cloister_verifier::Policy {
-            measurements: vec![measurement.0],
-            require_nonce: true,
-            ..snp
-        },
-        ..Policy::default()
-    })
+    cloister_verifier::Policy::emulated(&root)
+        .map_err(|source| ReferenceError::Root { path, source })
+}
+
+/// What `image.json` foretells for `platform` with so many CPUs; nothing for one that does not measure.
+pub fn measurement(
+    platform: &Platform,
+    image: &Image,
+    vcpus: u32,
+) -> Result<Option<LaunchDigest>, ReferenceError> {
+    match platform {
+        Platform::Plain(_) => Ok(None),
+        Platform::SnpEmulated(_) => emulated_measurement(image, vcpus).map(Some),
+        Platform::Snp(launch) => foretold(image, launch.cpu.to_string(), vcpus).map(Some),
+    }
 }
 
 /// What `image.json` foretells for the emulated platform with so many CPUs.
 pub fn emulated_measurement(image: &Image, vcpus: u32) -> Result<LaunchDigest, ReferenceError> {
-    let cpu = EMULATED_CPU;
+    foretold(image, EMULATED_CPU.to_owned(), vcpus)
+}
+
+fn foretold(image: &Image, cpu: String, vcpus: u32) -> Result<LaunchDigest, ReferenceError> {
     image
-        .measurement(cpu, vcpus)
+        .measurement(&cpu, vcpus)
         .ok_or(ReferenceError::NoMeasurement { cpu, vcpus })
 }

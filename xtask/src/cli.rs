@@ -68,7 +68,7 @@ pub enum Tee {
     Plain,
     /// SEV-SNP on a platform in software: attested by keys of your own, which proves nothing about a machine.
     SnpEmulated,
-    /// SEV-SNP. Not in this version.
+    /// SEV-SNP on hardware, for `run` alone. Not yet tried on any.
     Snp,
 }
 
@@ -180,6 +180,62 @@ pub struct RunArgs {
     /// RAM in MiB. Default: what the image needs.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1_048_576))]
     pub memory: Option<u64>,
+    /// What is for `--tee snp` alone.
+    #[command(flatten)]
+    pub snp: SnpArgs,
+}
+
+/// Arguments of `run --tee snp`. See docs/launch.md.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "With --tee snp")]
+pub struct SnpArgs {
+    /// CPU model: EPYC-Milan, EPYC-Genoa or EPYC-Turin. Default: that of this machine.
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<CpuModel>,
+    /// Certificates of the chip's key for clients: PEM or DER, at most 64 KiB.
+    #[arg(long, value_name = "FILE")]
+    pub certs: Option<PathBuf>,
+    /// The guest's policy. Default: 0x30000; 0x20000 forbids SMT.
+    #[arg(long, value_name = "HEX", value_parser = parse_policy)]
+    pub policy: Option<u64>,
+    /// 32 bytes that reports repeat, in base64.
+    #[arg(long, value_name = "BASE64", value_parser = base64_of::<32>)]
+    pub host_data: Option<String>,
+    /// ID block: 96 bytes in base64.
+    #[arg(long, value_name = "BASE64", requires = "id_auth", value_parser = base64_of::<96>)]
+    pub id_block: Option<String>,
+    /// ID auth: 4096 bytes in base64.
+    #[arg(long, value_name = "BASE64", requires = "id_block", value_parser = base64_of::<4096>)]
+    pub id_auth: Option<String>,
+    /// Print QEMU's command line and do no more.
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// Bit 17 of a policy is always one; bit 19 allows debugging, and then every client refuses.
+fn parse_policy(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let policy = u64::from_str_radix(digits, 16).map_err(|error| error.to_string())?;
+    match (policy >> 17 & 1, policy >> 19 & 1) {
+        (0, _) => Err("bit 17 must be set, as in 0x30000".to_owned()),
+        (_, 1) => Err("bit 19 allows debugging, with which every client refuses".to_owned()),
+        _ => Ok(policy),
+    }
+}
+
+/// Base64, padded, of this number of bytes. It goes into an option of QEMU, where a comma would begin another.
+fn base64_of<const BYTES: usize>(text: &str) -> Result<String, String> {
+    let padding = (3 - BYTES % 3) % 3;
+    let digits = text.len().saturating_sub(padding);
+    let (digits, end) = text.as_bytes().split_at(digits);
+    let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let right = text.len() == BYTES.div_ceil(3) * 4
+        && digits.iter().all(digit)
+        && end.iter().all(|byte| *byte == b'=');
+    match right {
+        true => Ok(text.to_owned()),
+        false => Err(format!("expected base64 of {BYTES} bytes")),
+    }
 }
 
 /// Arguments of `tcb`.

@@ -8,7 +8,7 @@ use cloister_protocol::api::summarize::{Response, Style};
 use serde_json::json;
 
 use super::run::READY_TIMEOUT;
-use super::{CommandError, model_or_default, platform};
+use super::{CommandError, model_or_default, platform, snp_is_for_run};
 use crate::attestation;
 use crate::cli::{DemoArgs, Outcome, Tee};
 use crate::example;
@@ -38,8 +38,9 @@ struct Shown {
 /// Runs the demonstration.
 pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, CommandError> {
     let accelerator = match arguments.tee {
-        Tee::Plain | Tee::Snp => Accelerator::detect(),
+        Tee::Plain => Accelerator::detect(),
         Tee::SnpEmulated => Accelerator::Tcg,
+        Tee::Snp => return Err(snp_is_for_run()),
     };
     let model = model_or_default(arguments.model.as_ref(), accelerator);
     if matches!(model, ModelChoice::None | ModelChoice::Fixture) {

@@ -15,7 +15,9 @@ use crate::image_build::ImageError;
 use crate::install::InstallError;
 use crate::models::{self, ModelChoice};
 use crate::process::ProcessError;
-use crate::qemu::{Accelerator, EmulatedPlatform, GuestError, Platform, PlatformError};
+use crate::qemu::{
+    Accelerator, EmulatedPlatform, GuestError, Platform, PlatformError, SnpHostError,
+};
 use crate::tcb::TcbError;
 use crate::workspace::{Workspace, WorkspaceError};
 
@@ -38,6 +40,9 @@ pub enum CommandError {
     /// The emulated platform cannot be had.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// This host cannot launch an SEV-SNP guest.
+    #[error(transparent)]
+    SnpHost(#[from] SnpHostError),
     /// There is nothing that the guest's evidence could be judged by.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -61,9 +66,6 @@ pub enum CommandError {
         /// Why not.
         source: std::io::Error,
     },
-    /// Something that a later version does.
-    #[error("{0} is not in this version; use --tee plain")]
-    NotInThisVersion(&'static str),
     /// Arguments that do not go together, or name what is not there.
     #[error("{0}")]
     Usage(String),
@@ -76,7 +78,7 @@ impl CommandError {
     /// The exit status: 1 failed, 2 wrong usage, 3 refused by policy.
     pub fn status(&self) -> u8 {
         match self {
-            Self::NotInThisVersion(_) | Self::Usage(_) => 2,
+            Self::Usage(_) => 2,
             Self::Client(cloister_client::ClientError::Refused(_)) => 3,
             _ => 1,
         }
@@ -88,8 +90,12 @@ fn platform(workspace: &Workspace, tee: Tee) -> Result<Platform, CommandError> {
     match tee {
         Tee::Plain => Ok(Platform::Plain(Accelerator::detect())),
         Tee::SnpEmulated => Ok(Platform::SnpEmulated(EmulatedPlatform::prepare(workspace)?)),
-        Tee::Snp => Err(CommandError::NotInThisVersion("--tee snp")),
+        Tee::Snp => Err(snp_is_for_run()),
     }
+}
+
+fn snp_is_for_run() -> CommandError {
+    CommandError::Usage("--tee snp is for `cargo xtask run`, on an SEV-SNP host".to_owned())
 }
 
 /// The model that was asked for, else the one that suits how fast the guest's CPU will be.

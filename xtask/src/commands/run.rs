@@ -1,14 +1,15 @@
 //! `cargo xtask run`.
 
+use std::iter;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{CommandError, model_or_default, platform};
 use crate::attestation;
-use crate::cli::{Outcome, RunArgs};
+use crate::cli::{Outcome, RunArgs, SnpArgs, Tee};
 use crate::image_build::{self, Image};
-use crate::qemu::{Accelerator, Guest, GuestError, Platform, Qemu};
+use crate::qemu::{self, Accelerator, Guest, GuestError, GuestOptions, Platform, Qemu, SnpLaunch};
 use crate::workspace::Workspace;
 
 /// A model of several GB takes that long to copy and check under emulation.
@@ -20,15 +21,29 @@ pub fn run(
     arguments: &RunArgs,
     json_wanted: bool,
 ) -> Result<Outcome, CommandError> {
-    let platform = platform(workspace, arguments.tee)?;
+    let platform = match arguments.tee {
+        Tee::Snp => Platform::Snp(snp_launch(&arguments.snp)?),
+        tee => {
+            refuse_snp_arguments(&arguments.snp)?;
+            platform(workspace, tee)?
+        }
+    };
     let accelerator = platform.accelerator();
     let image = open_or_build(workspace, arguments, accelerator)?;
-    let qemu = Qemu::find_or_install()?;
     let mut options = image.guest_options(platform.clone());
+    options.certificates.clone_from(&arguments.snp.certs);
     options.port = Some(arguments.port);
     options.cpus = arguments.smp;
     options.memory_mib = arguments.memory.unwrap_or(options.memory_mib);
     options.echo = true;
+    let trust = trust(&platform, &image, options.cpus)?;
+    if arguments.snp.print {
+        return Ok(printed(&options, arguments.port, &trust));
+    }
+    let qemu = Qemu::find_or_install()?;
+    if arguments.tee == Tee::Snp {
+        qemu::check_qemu(&qemu)?;
+    }
     eprintln!(
         "QEMU {}, platform {}, {}, {} MiB",
         qemu.version(),
@@ -39,7 +54,6 @@ pub fn run(
     let mut guest = Guest::start(&qemu, &options)?;
     let ready = guest.wait_ready(READY_TIMEOUT)?;
     let url = guest.url();
-    let trust = trust(&platform, &image, options.cpus)?;
     eprintln!("Serving at {url}. Ctrl-C ends it. Ask it with:");
     eprintln!(
         "  cargo run --release -p cloister-client -- ask --server {url} {trust} --messages FILE"
@@ -59,16 +73,72 @@ pub fn run(
     }
 }
 
-/// What a client has to be told to accept this guest.
-fn trust(platform: &Platform, image: &Image, vcpus: u32) -> Result<String, CommandError> {
-    match platform {
-        Platform::Plain(_) => Ok("--insecure-no-attestation".to_owned()),
-        Platform::SnpEmulated(emulated) => Ok(format!(
-            "--trust-emulated-root {} --measurement {}",
-            emulated.keys().root().display(),
-            attestation::emulated_measurement(image, vcpus)?
+/// The launch that was asked for, on a host that can do it; with `--print`, on any.
+fn snp_launch(arguments: &SnpArgs) -> Result<SnpLaunch, CommandError> {
+    if !arguments.print {
+        qemu::check_host()?;
+        arguments
+            .certs
+            .as_deref()
+            .map_or(Ok(()), qemu::check_certificates)?;
+    }
+    let SnpArgs {
+        id_block, id_auth, ..
+    } = arguments.clone();
+    Ok(SnpLaunch {
+        cpu: arguments.cpu.map_or_else(qemu::host_cpu, Ok)?,
+        policy: arguments.policy.unwrap_or(qemu::DEFAULT_POLICY),
+        host_data: arguments.host_data.clone(),
+        id_block: id_block.zip(id_auth).map(<[String; 2]>::from),
+    })
+}
+
+fn refuse_snp_arguments(arguments: &SnpArgs) -> Result<(), CommandError> {
+    match *arguments == SnpArgs::default() {
+        true => Ok(()),
+        false => Err(CommandError::Usage(
+            "--cpu, --certs, --policy, --host-data, --id-block, --id-auth and --print are for --tee snp".to_owned(),
         )),
     }
+}
+
+/// QEMU's command line as a shell takes it.
+fn printed(options: &GuestOptions, port: u16, trust: &str) -> Outcome {
+    let words = options.command_line(port);
+    let words = words.iter().map(|word| word.to_string_lossy());
+    let words: Vec<String> = iter::once("qemu-system-x86_64".into())
+        .chain(words)
+        .map(|word| quoted(&word))
+        .collect();
+    let line = words.join(" ");
+    Outcome {
+        json: json!({ "command": line, "trust": trust }),
+        text: format!("{line}\n"),
+        success: true,
+    }
+}
+
+/// A word as it is, or in quotes where a shell would read it in another way.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,.:/@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// What a client has to be told to accept this guest.
+fn trust(platform: &Platform, image: &Image, vcpus: u32) -> Result<String, CommandError> {
+    let Some(measurement) = attestation::measurement(platform, image, vcpus)? else {
+        return Ok("--insecure-no-attestation".to_owned());
+    };
+    Ok(match platform {
+        Platform::SnpEmulated(emulated) => format!(
+            "--trust-emulated-root {} --measurement {measurement}",
+            emulated.keys().root().display()
+        ),
+        _ => format!("--measurement {measurement}"),
+    })
 }
 
 fn open_or_build(
@@ -85,5 +155,67 @@ fn open_or_build(
             let model = model_or_default(None, accelerator);
             Ok(image_build::build(workspace, &model, &workspace.image())?)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: SnpArgs,
+    }
+
+    fn parse(words: &[&str]) -> Result<SnpArgs, clap::Error> {
+        Line::try_parse_from(["run"].iter().chain(words)).map(|line| line.arguments)
+    }
+
+    #[test]
+    fn a_launch_is_what_was_asked_for() {
+        let data = format!("{}=", "A".repeat(43));
+        let (block, auth) = ("B".repeat(128), format!("{}==", "C".repeat(5462)));
+        let words = [
+            ["--cpu", "EPYC-Turin"],
+            ["--policy", "0x20000"],
+            ["--host-data", &data],
+            ["--id-block", &block],
+            ["--id-auth", &auth],
+        ];
+        let arguments = parse(&[&words.concat()[..], &["--print"]].concat()).expect("good");
+        let launch = snp_launch(&arguments).expect("nothing is looked for");
+        assert_eq!(launch.cpu.to_string(), "EPYC-Turin");
+        assert_eq!((launch.policy, launch.host_data), (0x2_0000, Some(data)));
+        assert_eq!(launch.id_block, Some([block, auth]));
+        assert!(refuse_snp_arguments(&arguments).is_err());
+        assert!(refuse_snp_arguments(&parse(&[]).expect("good")).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_launched_is_wrong_usage() {
+        for words in [
+            ["--policy", "0x10000"],
+            ["--policy", "0xb0000"],
+            ["--policy", "x"],
+            ["--host-data", "AAAA"],
+            [
+                "--host-data",
+                "AAAAAAAAAAAAAAAAAAAAA,id-auth=AAAAAAAAAAAAAA=",
+            ],
+            ["--cpu", "host"],
+        ] {
+            assert!(parse(&words).is_err(), "{words:?}");
+        }
+        let block = "B".repeat(128);
+        assert!(parse(&["--id-block", &block]).is_err(), "without ID auth");
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quoted("file=a,,b.pack"), "file=a,,b.pack");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
     }
 }

@@ -44,6 +44,13 @@ pub struct GuestOptions {
     pub extra: Vec<OsString>,
 }
 
+impl GuestOptions {
+    /// The words behind QEMU's name, for a guest that is reached at this port.
+    pub fn command_line(&self, port: u16) -> Vec<OsString> {
+        arguments(self, port)
+    }
+}
+
 /// A guest could not be started, or did not get where it should.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
@@ -420,6 +427,7 @@ fn arguments(options: &GuestOptions, port: u16) -> Vec<OsString> {
             extra: devices,
         }
         .arguments(),
+        Platform::Snp(launch) => [launch.machine(options), devices].concat(),
     }
 }
 
@@ -455,7 +463,7 @@ fn devices(options: &GuestOptions, port: u16) -> Vec<OsString> {
     }
     let own_chain = match &options.platform {
         Platform::SnpEmulated(platform) => Some(platform.keys().chain()),
-        Platform::Plain(_) => None,
+        Platform::Plain(_) | Platform::Snp(_) => None,
     };
     let certificates = options.certificates.clone().or(own_chain);
     let files = [
@@ -475,6 +483,8 @@ fn devices(options: &GuestOptions, port: u16) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::qemu::{DEFAULT_POLICY, SnpLaunch};
+    use cloister_measure::CpuModel;
 
     fn options() -> GuestOptions {
         GuestOptions {
@@ -510,6 +520,40 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} is not in {line}");
         }
+    }
+
+    #[test]
+    fn the_command_line_for_snp_is_the_documented_one() {
+        let words = GuestOptions {
+            model_pack: Some("model.pack".into()),
+            certificates: Some("certificates.pem".into()),
+            memory_mib: 1024,
+            cpus: 1,
+            platform: Platform::Snp(SnpLaunch {
+                cpu: CpuModel::GENOA,
+                policy: DEFAULT_POLICY,
+                host_data: None,
+                id_block: None,
+            }),
+            extra: vec![],
+            ..options()
+        }
+        .command_line(8080);
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        let document = include_str!("../../../docs/launch.md");
+        let documented = document
+            .split("```")
+            .find_map(|block| block.strip_prefix("\nqemu-system-x86_64 "))
+            .expect("the document has a command line");
+        let mut documented: Vec<_> = documented
+            .split_whitespace()
+            .filter(|word| *word != "\\")
+            .collect();
+        let mut found: Vec<_> = words.iter().map(AsRef::as_ref).collect();
+        // Their order does not matter.
+        documented.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, documented);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod accelerator;
 mod console;
 mod guest;
 mod platform;
+mod snp;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,9 @@ pub use accelerator::Accelerator;
 pub use console::{Console, Ready, Stop};
 pub use guest::{Guest, GuestError, GuestOptions, Times};
 pub use platform::{EmulatedPlatform, Platform, PlatformError};
+pub use snp::{
+    DEFAULT_POLICY, SnpHostError, SnpLaunch, check_certificates, check_host, check_qemu, host_cpu,
+};
 
 use crate::install::{self, InstallError};
 use crate::process;

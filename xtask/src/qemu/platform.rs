@@ -10,7 +10,7 @@ use cloister_emulator::hierarchy::{Hierarchy, HierarchyError};
 use cloister_emulator::signing;
 use tempfile::TempDir;
 
-use super::Accelerator;
+use super::{Accelerator, SnpLaunch};
 use crate::guest_build;
 use crate::process::ProcessError;
 use crate::progress::Phase;
@@ -23,6 +23,8 @@ pub enum Platform {
     Plain(Accelerator),
     /// An SEV-SNP guest on the platform in software.
     SnpEmulated(EmulatedPlatform),
+    /// An SEV-SNP guest on hardware.
+    Snp(SnpLaunch),
 }
 
 impl Platform {
@@ -31,6 +33,7 @@ impl Platform {
         match self {
             Self::Plain(_) => "plain",
             Self::SnpEmulated(_) => "snp-emulated",
+            Self::Snp(_) => "snp",
         }
     }
 
@@ -40,13 +43,14 @@ impl Platform {
             Self::Plain(accelerator) => *accelerator,
             // Its hypervisor runs on the SVM of an emulated CPU.
             Self::SnpEmulated(_) => Accelerator::Tcg,
+            Self::Snp(_) => Accelerator::Kvm,
         }
     }
 
     /// Where the platform logs, if it does.
     pub(super) fn log(&self) -> Option<PathBuf> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Snp(_) => None,
             Self::SnpEmulated(platform) => Some(platform.log()),
         }
     }
