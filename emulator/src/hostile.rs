@@ -38,6 +38,8 @@ pub enum Outcome {
     Terminated(u8, u8),
     /// Its processor cannot go on: L0's diagnosis, or words of it.
     Stuck(&'static str),
+    /// It serves, but no client asks it: the check of its evidence that fails.
+    Refused(&'static str),
     /// It serves, with true evidence and right answers.
     NoEffect,
 }

@@ -1,20 +1,21 @@
 //! The image as an SEV-SNP guest whose hypervisor attacks it: every attack of the emulated platform
 //! ([`cloister_emulator::hostile`]) is carried out on a guest of its own.
 //!
-//! Each ends in one of two ways. The guest stops by itself, for the reason that the attack is. Or the attack has no
-//! effect: the guest serves, its evidence has the launch's measurement and binds its keys, and a sealed request gets
-//! the answer that a guest of an honest hypervisor gives.
+//! Each ends in one of three ways. The guest stops by itself, for the reason that the attack is. Or it serves, and a
+//! client refuses its evidence for the check that the attack breaks. Or the attack has no effect: a client accepts the
+//! evidence, and a sealed request gets the answer that a guest of an honest hypervisor gives.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cloister_client::{Client, ClientError};
+use cloister_client::{Client, ClientError, Refusal};
 use cloister_emulator::hostile::{ATTACKS, Attack, Outcome};
 use cloister_protocol::api::paths;
 use cloister_protocol::api::summarize::{Message, Request, Response, Style};
 use cloister_protocol::evidence::to_hex;
 use cloister_tests::guests::{ANSWER_TIMEOUT, emulated_platform, fixture_image, qemu};
 use cloister_tests::raw::get;
+use cloister_verifier::Check;
 use xtask::attestation;
 use xtask::qemu::{Guest, GuestError, Platform};
 
@@ -105,12 +106,16 @@ fn carry_out(attack: &Attack, honest: &Response) -> Result<String, String> {
 
 /// A guest that serves: nothing that it says may be wrong, and it may stop now.
 fn when_ready(guest: &mut Guest, attack: &Attack, honest: &Response) -> Result<String, String> {
-    if attack.expected == Outcome::NoEffect {
-        let answer = served(guest)?;
-        if (&answer.summary, answer.usage) != (&honest.summary, honest.usage) {
-            return Err(format!("another answer: {answer:?}"));
+    match attack.expected {
+        Outcome::NoEffect => {
+            let answer = served(guest)?;
+            if (&answer.summary, answer.usage) != (&honest.summary, honest.usage) {
+                return Err(format!("another answer: {answer:?}"));
+            }
+            return Ok("serves, with true evidence and the right answer".to_owned());
         }
-        return Ok("serves, with true evidence and the right answer".to_owned());
+        Outcome::Refused(check) => return refused(guest, check),
+        _ => {}
     }
     let (path, name) = (paths::EVIDENCE, paths::NONCE_PARAMETER);
     let evidence = get(guest.port(), &format!("{path}?{name}={}", to_hex(&[7; 32])));
@@ -180,15 +185,34 @@ fn request() -> Request {
     }
 }
 
+/// A guest whose evidence clients refuse for one check.
+fn refused(guest: &Guest, check: &str) -> Result<String, String> {
+    match connect(guest) {
+        Err(ClientError::Refused(Refusal::Evidence(appraisal))) => {
+            let failed = |found: &&Check| !found.outcome.is_acceptable();
+            let failed: Vec<_> = appraisal.checks().iter().filter(failed).collect();
+            match failed[..] {
+                [only] if only.name.name() == check => {
+                    Ok(format!("serves; clients refuse its {check}"))
+                }
+                _ => Err(format!("refused for other reasons:\n{appraisal}")),
+            }
+        }
+        Err(other) => Err(other.to_string()),
+        Ok(_) => Err(format!("a client accepts the evidence, {check} too")),
+    }
+}
+
 /// The answer of a guest whose evidence was accepted twice, each time for a fresh nonce.
 fn served(guest: &Guest) -> Result<Response, String> {
-    accepted(guest)?;
-    let answer = accepted(guest)?.summarize(&request());
+    let accepted = || connect(guest).map_err(|error| error.to_string());
+    accepted()?;
+    let answer = accepted()?.summarize(&request());
     answer.map_err(|error| error.to_string())
 }
 
-/// A client that has checked everything: signature, certificates, measurement, key binding, nonce.
-fn accepted(guest: &Guest) -> Result<Client, String> {
+/// A client that checks everything: signature, certificates, measurement, key binding, epoch, nonce.
+fn connect(guest: &Guest) -> Result<Client, ClientError> {
     let platform = Platform::SnpEmulated(emulated_platform().clone());
     let policy = attestation::policy(&platform, fixture_image(), CPUS).expect("a row");
     let connect = || Client::connect(&guest.url(), ANSWER_TIMEOUT, policy.clone());
@@ -196,8 +220,8 @@ fn accepted(guest: &Guest) -> Result<Client, String> {
         match connect() {
             // No answer is no wrong one: a clock that jumps ends the connections that are open.
             Err(ClientError::Transport(_)) => {}
-            outcome => return outcome.map_err(|error| error.to_string()),
+            outcome => return outcome,
         }
     }
-    connect().map_err(|error| error.to_string())
+    connect()
 }

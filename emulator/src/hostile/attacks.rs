@@ -522,13 +522,13 @@ pub const ATTACKS: &[Attack] = &[
         "clock-forward",
         "the timestamp counter goes forward by 2^44: more than the keys' epoch",
         Deed::Time(TimeLie::Forward),
-        Outcome::NoEffect,
+        Outcome::Refused("epoch"),
     ),
     attack(
         "date",
         "the battery-backed clock reads as ones",
         Deed::Time(TimeLie::Date),
-        Outcome::NoEffect,
+        Outcome::Refused("epoch"),
     ),
     attack(
         "timer",
