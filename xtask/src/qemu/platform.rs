@@ -60,7 +60,7 @@ impl Platform {
 #[derive(Clone, Debug)]
 pub struct EmulatedPlatform {
     /// Words for the hypervisor, see [`cloister_emulator::checks::Options`].
-    pub options: String,
+    pub(super) options: String,
     l0: PathBuf,
     keys: Arc<Hierarchy>,
     /// Signer's socket and log. It is removed with the last copy.

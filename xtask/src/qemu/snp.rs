@@ -5,15 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloister_measure::CpuModel;
+use cloister_protocol::evidence::MAX_CERTIFICATES_BYTES;
 
 use super::{GuestOptions, Qemu};
 
 /// The guest's policy unless another is asked for: SMT is allowed, bit 17 is always one; neither debugging nor
 /// migration.
 pub const DEFAULT_POLICY: u64 = 0x3_0000;
-
-/// The guest passes on no longer file of certificates.
-const MAX_CERTIFICATES_BYTES: u64 = 64 << 10;
 
 /// The first version of QEMU that knows SEV-SNP.
 const QEMU_VERSION: (u32, u32) = (9, 1);
@@ -175,7 +173,7 @@ pub fn check_certificates(path: &Path) -> Result<(), SnpHostError> {
     let reason = match fs::metadata(path) {
         Err(error) => error.to_string(),
         Ok(file) if !file.is_file() => "not a file".to_owned(),
-        Ok(file) if file.len() > MAX_CERTIFICATES_BYTES => {
+        Ok(file) if file.len() > MAX_CERTIFICATES_BYTES as u64 => {
             let bytes = file.len();
             format!("{bytes} bytes; the guest hands out at most {MAX_CERTIFICATES_BYTES}")
         }
@@ -258,9 +256,9 @@ mod tests {
         let path = root.path().join("certificates.pem");
         assert!(check_certificates(&path).is_err());
         assert!(check_certificates(root.path()).is_err());
-        fs::write(&path, vec![0; MAX_CERTIFICATES_BYTES as usize]).expect("written");
+        fs::write(&path, vec![0; MAX_CERTIFICATES_BYTES]).expect("written");
         assert!(check_certificates(&path).is_ok());
-        fs::write(&path, vec![0; MAX_CERTIFICATES_BYTES as usize + 1]).expect("written");
+        fs::write(&path, vec![0; MAX_CERTIFICATES_BYTES + 1]).expect("written");
         let error = check_certificates(&path).expect_err("refused").to_string();
         assert!(error.contains("65537 bytes"), "{error}");
     }
