@@ -13,7 +13,7 @@ use std::{
 
 use cloister_engine::{
     Model,
-    summary::{Limits, Message, Style, Summary, SummaryJob, SummaryRequest, SummaryStep},
+    summary::{Limits, Message, Style, Summaries, Summary, SummaryRequest, SummaryStep},
 };
 use serde::Deserialize;
 
@@ -49,11 +49,12 @@ fn main() -> Result<(), Failure> {
         .ok_or("usage: summarize MODEL.gguf|model.pack INPUT.json...")?;
     let pack = fs::read(pack_of(&model)?)?;
     let model = Model::open(&pack)?;
+    let summaries = Summaries::new(&model, Limits::default());
     let (mut mentioned, mut facts) = (0, 0);
     for path in arguments {
         let input: Input = serde_json::from_slice(&fs::read(&path)?)?;
         let begin = Instant::now();
-        let summary = summarize(&model, &input)?;
+        let summary = summarize(&summaries, &model, &input)?;
         let seconds = begin.elapsed().as_secs_f32();
         let missing = missing(&input, &summary.text);
         facts += input.must_mention.len();
@@ -86,7 +87,7 @@ fn pack_of(model: &Path) -> Result<PathBuf, Failure> {
     Ok(out)
 }
 
-fn summarize(model: &Model<'_>, input: &Input) -> Result<Summary, Failure> {
+fn summarize(summaries: &Summaries, model: &Model<'_>, input: &Input) -> Result<Summary, Failure> {
     let request = SummaryRequest {
         messages: input
             .messages
@@ -100,7 +101,7 @@ fn summarize(model: &Model<'_>, input: &Input) -> Result<Summary, Failure> {
         },
         max_tokens: None,
     };
-    let mut job = SummaryJob::new(model, request, Limits::default())?;
+    let mut job = summaries.begin(model, request)?;
     loop {
         if let SummaryStep::Done(summary) = job.step(model)? {
             return Ok(summary);

@@ -171,6 +171,79 @@ pub struct Summary {
     pub finish: Finish,
 }
 
+/// Summaries with one model under given limits: what all jobs share, found out once.
+#[derive(Clone, Copy, Debug)]
+pub struct Summaries {
+    limits: Limits,
+    /// Tokens of the longest prompt without its text.
+    frame_tokens: usize,
+}
+
+impl Summaries {
+    /// Encodes every prompt that there is around a text, to know how much room is left for the text.
+    #[must_use]
+    pub fn new<M: LanguageModel>(model: &M, limits: Limits) -> Self {
+        Self {
+            limits,
+            frame_tokens: prompt::longest_frame(model.tokenizer()),
+        }
+    }
+
+    /// Begins a summary: cleans and cuts the messages; no work is done for the model yet. `model` must be the one of
+    /// [`Summaries::new`].
+    ///
+    /// # Errors
+    /// [`SummaryError`] if there is nothing to summarize or it cannot fit.
+    pub fn begin<M: LanguageModel>(
+        &self,
+        model: &M,
+        request: SummaryRequest,
+    ) -> Result<SummaryJob<M>, SummaryError> {
+        let lines: Vec<Line> = request
+            .messages
+            .iter()
+            .filter_map(Line::of_message)
+            .collect();
+        if lines.is_empty() {
+            return Err(SummaryError::Empty);
+        }
+        let max_tokens = request
+            .max_tokens
+            .unwrap_or(request.style.default_tokens())
+            .min(self.limits.output_tokens);
+        if max_tokens == 0 {
+            return Err(SummaryError::NoTokens);
+        }
+        let text_tokens = self.text_tokens(model.context_tokens(), max_tokens)?;
+        let sampling = self.limits.sampling;
+        SummaryJob::new(
+            model,
+            request.style,
+            &lines,
+            max_tokens,
+            text_tokens,
+            sampling,
+        )
+    }
+
+    /// Tokens of text that one prompt has room for.
+    fn text_tokens(&self, context_tokens: usize, max_tokens: usize) -> Result<usize, SummaryError> {
+        let answer = max_tokens.max(PART_TOKENS);
+        let prompt = self
+            .limits
+            .prompt_tokens
+            .min(MAX_PROMPT_TOKENS)
+            .min(context_tokens.saturating_sub(answer));
+        prompt
+            .checked_sub(self.frame_tokens)
+            .filter(|&text| text >= MIN_TEXT_TOKENS)
+            .ok_or(SummaryError::TooSmall {
+                context_tokens: prompt + answer,
+                needed: self.frame_tokens + MIN_TEXT_TOKENS + answer,
+            })
+    }
+}
+
 /// What a call of [`SummaryJob::step`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SummaryStep {
@@ -224,44 +297,31 @@ pub struct SummaryJob<M: LanguageModel> {
 }
 
 impl<M: LanguageModel> SummaryJob<M> {
-    /// Cleans and cuts the messages; no work is done for the model yet.
-    ///
-    /// # Errors
-    /// [`SummaryError`] if there is nothing to summarize or it cannot fit.
-    pub fn new(model: &M, request: SummaryRequest, limits: Limits) -> Result<Self, SummaryError> {
-        let lines: Vec<Line> = request
-            .messages
-            .iter()
-            .filter_map(Line::of_message)
-            .collect();
-        if lines.is_empty() {
-            return Err(SummaryError::Empty);
-        }
-        let max_tokens = request
-            .max_tokens
-            .unwrap_or(request.style.default_tokens())
-            .min(limits.output_tokens);
-        if max_tokens == 0 {
-            return Err(SummaryError::NoTokens);
-        }
-        let shape = prompt::Shape::of(&lines);
+    fn new(
+        model: &M,
+        style: Style,
+        lines: &[Line],
+        max_tokens: usize,
+        text_tokens: usize,
+        sampling: Sampling,
+    ) -> Result<Self, SummaryError> {
         let mut job = Self {
-            style: request.style,
+            style,
             max_tokens,
-            text_tokens: text_tokens(model, limits, max_tokens)?,
-            sampling: limits.sampling,
+            text_tokens,
+            sampling,
             waiting: Vec::new(),
             answers: Vec::new(),
             last_round: false,
             rounds: 0,
-            shape,
+            shape: prompt::Shape::of(lines),
             current: None,
             parts: 0,
             done: 0,
             prompt_tokens: 0,
             output_tokens: 0,
         };
-        job.begin_round(model, &lines)?;
+        job.begin_round(model, lines)?;
         job.parts = job.waiting.len();
         Ok(job)
     }
@@ -371,27 +431,6 @@ impl<M: LanguageModel> SummaryJob<M> {
 /// Most tokens of the summary of one part, where a prompt has room for so much text.
 fn part_tokens(text_tokens: usize) -> usize {
     PART_TOKENS.min(text_tokens / PARTS_TOGETHER - PART_LABEL_TOKENS)
-}
-
-/// Tokens of text that one prompt has room for.
-fn text_tokens<M: LanguageModel>(
-    model: &M,
-    limits: Limits,
-    max_tokens: usize,
-) -> Result<usize, SummaryError> {
-    let answer = max_tokens.max(PART_TOKENS);
-    let prompt = limits
-        .prompt_tokens
-        .min(MAX_PROMPT_TOKENS)
-        .min(model.context_tokens().saturating_sub(answer));
-    let around = prompt::longest_frame(model.tokenizer());
-    prompt
-        .checked_sub(around)
-        .filter(|&text| text >= MIN_TEXT_TOKENS)
-        .ok_or(SummaryError::TooSmall {
-            context_tokens: prompt + answer,
-            needed: around + MIN_TEXT_TOKENS + answer,
-        })
 }
 
 #[cfg(test)]

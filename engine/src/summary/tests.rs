@@ -33,14 +33,16 @@ fn run(
         style,
         max_tokens,
     };
-    let result = SummaryJob::new(&model, request, limits).and_then(|mut job| {
-        for _ in 0..10_000_000 {
-            if let SummaryStep::Done(summary) = job.step(&model)? {
-                return Ok(summary);
+    let result = Summaries::new(&model, limits)
+        .begin(&model, request)
+        .and_then(|mut job| {
+            for _ in 0..10_000_000 {
+                if let SummaryStep::Done(summary) = job.step(&model)? {
+                    return Ok(summary);
+                }
             }
-        }
-        panic!("no end");
-    });
+            panic!("no end");
+        });
     assert!(
         model.longest.get() <= limits.prompt_tokens.max(1) + limits.output_tokens.max(PART_TOKENS)
     );

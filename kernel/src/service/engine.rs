@@ -4,7 +4,9 @@ use alloc::string::{String, ToString};
 use cloister_boot::manifest::{Limits, ModelRef};
 use cloister_engine::Model;
 use cloister_engine::pack::PackError;
-use cloister_engine::summary::{self, SummaryError, SummaryJob, SummaryRequest, SummaryStep};
+use cloister_engine::summary::{
+    self, Summaries, SummaryError, SummaryJob, SummaryRequest, SummaryStep,
+};
 use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::summarize::{Message, Request, Response, Style, Usage};
 
@@ -14,7 +16,7 @@ use super::summarizer::{ModelInfo, Progress, Summarizer};
 pub struct Engine {
     model: Model<'static>,
     reference: ModelRef,
-    limits: summary::Limits,
+    summaries: Summaries,
 }
 
 impl Engine {
@@ -32,10 +34,11 @@ impl Engine {
             output_tokens: limits.output_tokens as usize,
             ..summary::Limits::default()
         };
+        let model = Model::open(pack)?;
         Ok(Self {
-            model: Model::open(pack)?,
+            summaries: Summaries::new(&model, limits),
+            model,
             reference,
-            limits,
         })
     }
 }
@@ -57,7 +60,8 @@ impl Summarizer for Engine {
             max_tokens: request.max_tokens.map(|tokens| tokens as usize),
             messages: request.messages.into_iter().map(engine_message).collect(),
         };
-        SummaryJob::new(&self.model, request, self.limits).map_err(|error| to_problem(&error))
+        let job = self.summaries.begin(&self.model, request);
+        job.map_err(|error| to_problem(&error))
     }
 
     fn step(&self, job: &mut Self::Job) -> Progress {
