@@ -5,6 +5,8 @@
 #![deny(unsafe_code)]
 
 extern crate alloc;
+#[cfg(any(test, feature = "std"))]
+extern crate std;
 
 pub mod generate;
 pub mod layout;
@@ -17,6 +19,11 @@ pub mod simd;
 pub mod summary;
 pub mod tokenizer;
 mod wiped;
+#[expect(
+    unsafe_code,
+    reason = "workers fill parts of one matrix, and work on what their caller has borrowed"
+)]
+pub mod workers;
 
 pub use model::Model;
 pub use session::{Session, Step};

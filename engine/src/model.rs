@@ -4,6 +4,7 @@ use crate::layout::{Encoding, Matrix};
 use crate::pack::{Config, Pack, PackError, Role};
 use crate::session;
 use crate::tokenizer::{Tokenizer, data};
+use crate::workers::{Alone, Workers};
 use alloc::vec::Vec;
 
 /// The weights of one transformer block. Shapes: `dim` is the residual stream, `q_dim = heads * head_dim`,
@@ -50,6 +51,8 @@ pub struct Model<'p> {
     pub(crate) layers: Vec<Layer<'p>>,
     /// `[head_dim / 2]`
     pub(crate) rope_frequencies: Vec<f32>,
+    /// Who computes.
+    pub(crate) workers: &'p dyn Workers,
 }
 
 impl<'p> Model<'p> {
@@ -86,7 +89,14 @@ impl<'p> Model<'p> {
             rope_frequencies,
             tokenizer,
             pack,
+            workers: &Alone,
         })
+    }
+
+    /// The same model for sessions whose work is shared by `workers`.
+    #[must_use]
+    pub fn with_workers(self, workers: &'p dyn Workers) -> Self {
+        Self { workers, ..self }
     }
 
     /// Shape and constants.

@@ -8,12 +8,14 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    thread,
     time::Instant,
 };
 
 use cloister_engine::{
     Model,
     summary::{Limits, Message, Style, Summaries, Summary, SummaryRequest, SummaryStep},
+    workers::{MAX_WORKERS, Threads},
 };
 use serde::Deserialize;
 
@@ -48,7 +50,8 @@ fn main() -> Result<(), Failure> {
         .next()
         .ok_or("usage: summarize MODEL.gguf|model.pack INPUT.json...")?;
     let pack = fs::read(pack_of(&model)?)?;
-    let model = Model::open(&pack)?;
+    let threads = Threads::new(thread::available_parallelism()?.get().min(MAX_WORKERS));
+    let model = Model::open(&pack)?.with_workers(&threads);
     let summaries = Summaries::new(&model, Limits::default());
     let (mut mentioned, mut facts) = (0, 0);
     for path in arguments {

@@ -282,6 +282,9 @@ pub struct BenchArgs {
     /// Runs; the median counts.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub runs: u32,
+    /// Threads of the engine, or virtual CPUs of the guest.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub threads: u32,
 }
 
 /// Arguments of `fuzz`.

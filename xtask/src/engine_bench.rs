@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use cloister_engine::workers::Threads;
 use cloister_engine::{Model, Session, Step, simd};
 use serde_json::json;
 
@@ -77,8 +78,10 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
         path: pack.path.clone(),
         source,
     })?;
+    let threads = Threads::new(arguments.threads as usize);
     let model = Model::open(&bytes)
-        .map_err(|error| CommandError::Failed(format!("model pack: {error}")))?;
+        .map_err(|error| CommandError::Failed(format!("model pack: {error}")))?
+        .with_workers(&threads);
     let vocabulary = model.config().vocabulary;
     let mut peer = match (arguments.peer, &gguf) {
         (None, _) => None,
@@ -91,8 +94,10 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
     };
     let kernels = simd::select().name;
     let name = arguments.model.name();
+    let plural = if arguments.threads == 1 { "" } else { "s" };
+    let threads = format!("{} thread{plural}", arguments.threads);
     let phase = Phase::start(format!(
-        "Run {name} on one CPU, kernels {kernels}, {} times",
+        "Run {name} on {threads}, kernels {kernels}, {} times",
         arguments.runs
     ));
     let (mut runs, mut peer_runs) = (Vec::new(), Vec::new());
@@ -112,7 +117,7 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
     phase.done("");
     let ours = Rates::medians(&runs);
     let mut text = format!(
-        "Engine on the host, {name} on one CPU, kernels {kernels}, median of {} runs, tokens/s:\n\
+        "Engine on the host, {name} on {threads}, kernels {kernels}, median of {} runs, tokens/s:\n\
          {:22} {:>12} {:>12}\n{}",
         arguments.runs,
         "",
@@ -123,7 +128,7 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
     let mut json = json!({
         "model": name,
         "kernels": kernels,
-        "threads": 1,
+        "threads": arguments.threads,
         "prompt_tokens": PROMPT_TOKENS,
         "written_tokens": WRITTEN_TOKENS,
         "median": ours,

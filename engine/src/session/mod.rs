@@ -8,16 +8,18 @@ mod kv;
 mod tests;
 
 use crate::layout::activations::{Activations, Rule};
-use crate::layout::{Matrix, row_to_f32};
+use crate::layout::{Matrix, TILE_ROWS, row_to_f32};
 use crate::model::{Layer, Model};
 use crate::ops::{Rotation, add, rms_norm, swiglu};
 use crate::pack::Config;
 use crate::simd::{self, Kernels, MAX_BLOCK_TOKENS};
 use crate::wiped::fit;
+use crate::workers::{Columns, MAX_WORKERS, Workers, split_columns};
 use alloc::vec::Vec;
 use attention::Scratch;
 use core::fmt;
 use kv::{KvCache, SEGMENT};
+use spin::Mutex;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Why tokens cannot be added.
@@ -117,7 +119,8 @@ struct State {
     /// One rotation for each token of the block.
     rotations: Vec<Rotation>,
     inputs: Inputs,
-    scratch: Scratch,
+    /// One for each worker, which alone locks it.
+    scratch: Vec<Mutex<Scratch>>,
 }
 
 /// Quantized forms of one sub-layer's input, made when the first matrix asks for them.
@@ -133,7 +136,7 @@ impl Inputs {
     }
 
     /// `out[n][rows] = x[n][columns] * matrix^T`
-    fn multiply(&mut self, kernels: &Kernels, matrix: &Matrix<'_>, x: &[f32], out: &mut Vec<f32>) {
+    fn multiply(&mut self, block: &Block<'_>, matrix: &Matrix<'_>, x: &[f32], out: &mut Vec<f32>) {
         let rule = matrix.kind().rule();
         let index = match rule {
             Rule::Block => 0,
@@ -146,7 +149,10 @@ impl Inputs {
             self.ready[index] = true;
         }
         fit(out, tokens * matrix.rows());
-        (kernels.multiply)(matrix, 0..matrix.tiles(), &self.forms[index], out);
+        let (kernels, inputs) = (block.kernels, &self.forms[index]);
+        split_columns(block.workers, out, matrix.rows(), TILE_ROWS, |_, out| {
+            (kernels.multiply)(matrix, inputs, out);
+        });
     }
 }
 
@@ -172,7 +178,12 @@ impl Session {
             done: 0,
             total: 0,
             cache: KvCache::new(model.config()),
-            state: State::default(),
+            state: State {
+                scratch: (0..model.workers.count())
+                    .map(|_| Mutex::default())
+                    .collect(),
+                ..State::default()
+            },
         }
     }
 
@@ -233,6 +244,7 @@ impl Session {
         let last_layer = model.layers.len() - 1;
         let block = Block {
             kernels: self.kernels,
+            workers: model.workers,
             config: model.config(),
             first: self.position,
         };
@@ -276,6 +288,7 @@ impl Session {
 /// What a sub-layer needs to know beside its weights.
 struct Block<'b> {
     kernels: &'static Kernels,
+    workers: &'b dyn Workers,
     config: &'b Config,
     /// Position of the block's first token.
     first: usize,
@@ -310,16 +323,18 @@ impl State {
         } = *block.config;
         self.normalize(&layer.attention_norm, block.config);
         let inputs = &mut self.inputs;
-        inputs.multiply(block.kernels, &layer.query, &self.y, &mut self.query); // [n][q_dim]
-        inputs.multiply(block.kernels, &layer.key, &self.y, &mut self.key); // [n][kv_dim]
-        inputs.multiply(block.kernels, &layer.value, &self.y, &mut self.value); // [n][kv_dim]
+        inputs.multiply(block, &layer.query, &self.y, &mut self.query); // [n][q_dim]
+        inputs.multiply(block, &layer.key, &self.y, &mut self.key); // [n][kv_dim]
+        inputs.multiply(block, &layer.value, &self.y, &mut self.value); // [n][kv_dim]
         add_bias(&mut self.query, layer.query_bias.as_deref());
         add_bias(&mut self.key, layer.key_bias.as_deref());
         add_bias(&mut self.value, layer.value_bias.as_deref());
         let (q_dim, kv_dim) = (heads * head_dim, kv_heads * head_dim);
         for (token, rotation) in self.rotations.iter().enumerate() {
             let key = &mut self.key[token * kv_dim..][..kv_dim];
+            let query = &mut self.query[token * q_dim..][..q_dim];
             key.chunks_exact_mut(head_dim)
+                .chain(query.chunks_exact_mut(head_dim))
                 .for_each(|head| rotation.apply(head));
             cache.store(
                 index,
@@ -328,51 +343,58 @@ impl State {
                 &self.value[token * kv_dim..][..kv_dim],
             );
         }
-        fit(&mut self.attended, self.query.len());
-        let tokens = self
-            .query
-            .chunks_exact_mut(q_dim)
-            .zip(self.attended.chunks_exact_mut(q_dim));
-        for (token, (query, attended)) in tokens.enumerate() {
-            let pairs = query
-                .chunks_exact_mut(head_dim)
-                .zip(attended.chunks_exact_mut(head_dim));
-            for (head, (query, out)) in pairs.enumerate() {
-                self.rotations[token].apply(query);
-                let kv_head = head / (heads / kv_heads);
-                let positions = block.first + token + 1;
-                self.scratch.attend(
-                    block.kernels,
-                    cache,
-                    (index, kv_head),
-                    query,
-                    positions,
-                    out,
-                );
-            }
-        }
+        self.attend(block, index, cache);
         self.inputs.clear();
-        self.inputs.multiply(
-            block.kernels,
-            &layer.attention_output,
-            &self.attended,
-            &mut self.y,
-        ); // [n][dim]
+        self.inputs
+            .multiply(block, &layer.attention_output, &self.attended, &mut self.y); // [n][dim]
         debug_assert_eq!(self.y.len(), self.rotations.len() * dim);
         add(&mut self.x, &self.y);
+    }
+
+    /// `attended[n][q_dim]`: each head's attention over its key head's positions up to its own.
+    fn attend(&mut self, block: &Block<'_>, layer: usize, cache: &KvCache) {
+        let Config {
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = *block.config;
+        let q_dim = heads * head_dim;
+        fit(&mut self.attended, self.query.len());
+        let (query, scratch) = (&self.query, &self.scratch);
+        let attend = |worker: usize, mut out: Columns<'_, f32>| {
+            let mut scratch = scratch[worker].lock();
+            let columns = out.range();
+            for token in 0..out.rows() {
+                let positions = block.first + token + 1;
+                let query = query[token * q_dim..][columns.clone()].chunks_exact(head_dim);
+                let out = out.row(token).chunks_exact_mut(head_dim);
+                for (head, (query, out)) in (columns.start / head_dim..).zip(query.zip(out)) {
+                    let kv_head = head / (heads / kv_heads);
+                    let place = (layer, kv_head);
+                    scratch.attend(block.kernels, cache, place, query, positions, out);
+                }
+            }
+        };
+        split_columns(block.workers, &mut self.attended, q_dim, head_dim, attend);
     }
 
     /// `x += down * (silu(gate * norm(x)) * (up * norm(x)))`
     fn feed_forward(&mut self, block: &Block<'_>, layer: &Layer<'_>) {
         self.normalize(&layer.feed_forward_norm, block.config);
         self.inputs
-            .multiply(block.kernels, &layer.gate, &self.y, &mut self.gate); // [n][hidden]
+            .multiply(block, &layer.gate, &self.y, &mut self.gate); // [n][hidden]
         self.inputs
-            .multiply(block.kernels, &layer.up, &self.y, &mut self.up); // [n][hidden]
-        swiglu(&mut self.gate, &self.up);
+            .multiply(block, &layer.up, &self.y, &mut self.up); // [n][hidden]
+        let (gate, up) = (&mut self.gate, &self.up);
+        let length = gate.len();
+        split_columns(block.workers, gate, length, TILE_ROWS, |_, mut gate| {
+            let up = &up[gate.range()];
+            swiglu(gate.row(0), up);
+        });
         self.inputs.clear();
         self.inputs
-            .multiply(block.kernels, &layer.down, &self.gate, &mut self.y); // [n][dim]
+            .multiply(block, &layer.down, &self.gate, &mut self.y); // [n][dim]
         add(&mut self.x, &self.y);
     }
 
@@ -389,7 +411,7 @@ impl State {
         );
         self.inputs.clear();
         self.inputs
-            .multiply(block.kernels, &model.output, &self.y, &mut self.logits);
+            .multiply(block, &model.output, &self.y, &mut self.logits);
     }
 
     /// `y[n][dim] = norm(x)`, the next sub-layer's input.
@@ -425,8 +447,8 @@ pub fn working_bytes(config: &Config, tokens: usize) -> u64 {
     // Three quantized forms of the widest vector take less than 8 bytes a column.
     let block = MAX_BLOCK_TOKENS * (floats * size_of::<f32>() + widest * 8);
     let logits = config.vocabulary * size_of::<f32>();
+    let scratch = MAX_WORKERS * Scratch::bytes(tokens, config.head_dim);
     // Vectors that grow may hold twice what they need for a moment.
-    let buffers =
-        2 * (block + logits + Scratch::bytes(tokens, config.head_dim) + tokens * size_of::<u32>());
+    let buffers = 2 * (block + logits + scratch + tokens * size_of::<u32>());
     (kv + buffers) as u64
 }

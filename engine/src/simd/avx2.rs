@@ -6,10 +6,10 @@ mod multiply;
 use super::Kernels;
 use crate::layout::Matrix;
 use crate::layout::activations::Activations;
+use crate::workers::Columns;
 use core::arch::x86_64::{
     __cpuid, __cpuid_count, __m256i, _mm256_loadu_si256, _mm256_storeu_si256,
 };
-use core::ops::Range;
 
 static KERNELS: Kernels = Kernels {
     name: "avx2",
@@ -39,8 +39,8 @@ fn xgetbv() -> u64 {
     unsafe { core::arch::x86_64::_xgetbv(0) }
 }
 
-fn multiply(matrix: &Matrix<'_>, tiles: Range<usize>, activations: &Activations, out: &mut [f32]) {
-    super::check_shapes(matrix, &tiles, activations, out);
+fn multiply(matrix: &Matrix<'_>, activations: &Activations, out: Columns<'_, f32>) {
+    let tiles = super::tiles_of(matrix, activations, &out);
     // SAFETY: `kernels` gives this function out only where AVX2 works.
     unsafe { multiply::multiply(matrix, tiles, activations, out) }
 }

@@ -11,8 +11,9 @@ mod portable;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::layout::Matrix;
 use crate::layout::activations::Activations;
+use crate::layout::{Matrix, TILE_ROWS};
+use crate::workers::Columns;
 use core::ops::Range;
 
 /// Bits by which the high part of a query stands above the low part, see [`Kernels::scores`].
@@ -21,8 +22,7 @@ pub const QUERY_SPLIT_BITS: u32 = 12;
 pub const MAX_BLOCK_TOKENS: usize = 16;
 
 /// See [`Kernels::multiply`].
-pub type Multiply =
-    fn(matrix: &Matrix<'_>, tiles: Range<usize>, activations: &Activations, out: &mut [f32]);
+pub type Multiply = fn(matrix: &Matrix<'_>, activations: &Activations, out: Columns<'_, f32>);
 /// See [`Kernels::scores`].
 pub type Scores = fn(high: &[i16], low: &[i16], keys: &[i16], out: &mut [i64]);
 /// See [`Kernels::weigh`].
@@ -33,8 +33,8 @@ pub type Weigh = fn(weights: &[i16], values: &[i16], out: &mut [i32]);
 pub struct Kernels {
     /// For logs and benchmarks.
     pub name: &'static str,
-    /// Matrix product: `out[token][row] = matrix[row] . activations[token]` for the rows of the given tiles and 1 to
-    /// [`MAX_BLOCK_TOKENS`] tokens; `out` is `[tokens][matrix.rows()]`.
+    /// Matrix product: `out[token][row] = matrix[row] . activations[token]` for 1 to [`MAX_BLOCK_TOKENS`] tokens and
+    /// the given columns of `out`, `[tokens][matrix.rows()]`: those of whole tiles.
     ///
     /// Panics when shapes do not fit or the activations follow another rule than the matrix's kind.
     pub multiply: Multiply,
@@ -61,13 +61,13 @@ pub fn portable() -> &'static Kernels {
     &portable::KERNELS
 }
 
-/// Checks what every [`Kernels::multiply`] relies on.
-fn check_shapes(matrix: &Matrix<'_>, tiles: &Range<usize>, activations: &Activations, out: &[f32]) {
+/// Checks what every [`Kernels::multiply`] relies on; returns the tiles whose rows are the columns of `out`.
+fn tiles_of(
+    matrix: &Matrix<'_>,
+    activations: &Activations,
+    out: &Columns<'_, f32>,
+) -> Range<usize> {
     let tokens = activations.tokens();
-    assert!(
-        tiles.start <= tiles.end && tiles.end <= matrix.tiles(),
-        "tiles {tiles:?} out of range"
-    );
     assert!(
         (1..=MAX_BLOCK_TOKENS).contains(&tokens),
         "{tokens} tokens in a block"
@@ -78,5 +78,15 @@ fn check_shapes(matrix: &Matrix<'_>, tiles: &Range<usize>, activations: &Activat
         Some(matrix.kind().rule()),
         "quantization rule"
     );
-    assert_eq!(out.len(), tokens * matrix.rows(), "outputs");
+    assert_eq!(
+        (out.rows(), out.width()),
+        (tokens, matrix.rows()),
+        "outputs"
+    );
+    let Range { start, end } = out.range();
+    assert!(
+        start.is_multiple_of(TILE_ROWS) && (end.is_multiple_of(TILE_ROWS) || end == matrix.rows()),
+        "rows {start}..{end} are no whole tiles"
+    );
+    start / TILE_ROWS..end.div_ceil(TILE_ROWS)
 }

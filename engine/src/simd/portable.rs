@@ -1,10 +1,10 @@
 //! Inner loops in plain Rust: the definition that other sets are tested against.
 
-use super::{Kernels, MAX_BLOCK_TOKENS, QUERY_SPLIT_BITS, check_shapes};
+use super::{Kernels, MAX_BLOCK_TOKENS, QUERY_SPLIT_BITS, tiles_of};
 use crate::layout::activations::Activations;
 use crate::layout::{BLOCK, Kind, Matrix, TILE_ROWS, Tile, WIDE_SHIFT, block_quants, i16_at};
 use crate::ops::scaled_f32;
-use core::ops::Range;
+use crate::workers::Columns;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "portable",
@@ -20,24 +20,23 @@ struct Sums {
     mins: [[i64; TILE_ROWS]; MAX_BLOCK_TOKENS],
 }
 
-fn multiply(matrix: &Matrix<'_>, tiles: Range<usize>, activations: &Activations, out: &mut [f32]) {
-    check_shapes(matrix, &tiles, activations, out);
-    let (kind, rows) = (matrix.kind(), matrix.rows());
-    for index in tiles {
+fn multiply(matrix: &Matrix<'_>, activations: &Activations, mut out: Columns<'_, f32>) {
+    let kind = matrix.kind();
+    for (place, index) in tiles_of(matrix, activations, &out).enumerate() {
         let tile = matrix.tile(index);
         let mut sums = Sums::default();
         for block in 0..matrix.columns() / kind.block() {
             add_block(kind, &tile, block, activations, &mut sums);
         }
         for (token, exponent) in activations.exponents.iter().enumerate() {
-            for lane in 0..TILE_ROWS.min(rows - index * TILE_ROWS) {
+            let out = out.row(token)[place * TILE_ROWS..].iter_mut();
+            for (lane, out) in out.take(TILE_ROWS).enumerate() {
                 let wide = if kind == Kind::Wide {
                     WIDE_SHIFT as i32
                 } else {
                     0
                 };
                 let exponents = [tile.exponents[0][lane], tile.exponents[1][lane]].map(i32::from);
-                let out = &mut out[token * rows + index * TILE_ROWS + lane];
                 *out = scaled_f32(sums.scaled[token][lane], exponents[0] + exponent + wide);
                 if kind.has_min() {
                     *out += scaled_f32(sums.mins[token][lane], exponents[1] + exponent);

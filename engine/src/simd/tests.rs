@@ -4,6 +4,7 @@ use super::{Kernels, MAX_BLOCK_TOKENS, portable, select};
 use crate::layout::activations::Activations;
 use crate::layout::encode::{self, RowBlock};
 use crate::layout::{Kind, Matrix, TILE_ROWS};
+use crate::workers::Columns;
 
 /// A small generator (SplitMix64) so that tests repeat.
 pub(crate) struct Random(pub(crate) u64);
@@ -103,7 +104,7 @@ fn matrix_bytes(
 
 fn product(kernels: &Kernels, matrix: &Matrix<'_>, activations: &Activations) -> Vec<u32> {
     let mut out = vec![f32::NAN; activations.tokens() * matrix.rows()];
-    (kernels.multiply)(matrix, 0..matrix.tiles(), activations, &mut out);
+    (kernels.multiply)(matrix, activations, Columns::all(&mut out, matrix.rows()));
     out.into_iter().map(f32::to_bits).collect()
 }
 

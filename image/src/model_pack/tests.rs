@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use cloister_engine::layout::{Matrix, row_to_f32};
 use cloister_engine::pack::{Head, Pack, Role};
 use cloister_engine::simd;
+use cloister_engine::workers::{Alone, Threads, Workers};
 use cloister_engine::{Model, Session, Step};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -277,22 +278,8 @@ fn blocks_and_single_tokens_give_the_same_logits_on_every_kernel() {
     let model = Model::open(&pack).expect("a fresh pack opens");
     let tokens: Vec<u32> = (0..70).map(|i| (i * 37 + 5) % 290).collect();
     let logits = |kernels, at_once: usize| -> Vec<u32> {
-        let mut session = Session::with_kernels(&model, 100, kernels);
-        let mut last = Vec::new();
-        for tokens in tokens.chunks(at_once) {
-            session.push(&model, tokens).expect("the session has room");
-            loop {
-                match session.step(&model) {
-                    Step::Logits(logits) => {
-                        break last = logits.iter().map(|x| x.to_bits()).collect();
-                    }
-                    Step::Working { done, total } => assert!(done < total),
-                    Step::Idle => panic!("tokens are queued"),
-                }
-            }
-            assert_eq!(session.step(&model), Step::Idle);
-        }
-        last
+        let session = Session::with_kernels(&model, 100, kernels);
+        last_logits(&model, session, &tokens, at_once)
     };
     let expected = logits(simd::portable(), 70);
     assert!(
@@ -306,6 +293,52 @@ fn blocks_and_single_tokens_give_the_same_logits_on_every_kernel() {
             "{at_once} tokens at once"
         );
     }
+}
+
+#[test]
+fn any_number_of_workers_gives_the_same_logits() {
+    let folder = Folder::new("workers");
+    let gguf = fixture_in(&folder);
+    let pack = pack_of(&gguf, &folder);
+    let tokens: Vec<u32> = (0..70).map(|i| (i * 41 + 3) % 290).collect();
+    let logits = |workers: &dyn Workers, at_once: usize| {
+        let model = Model::open(&pack).expect("a fresh pack opens");
+        let model = model.with_workers(workers);
+        last_logits(&model, Session::new(&model, 100), &tokens, at_once)
+    };
+    for at_once in [1, 16] {
+        let expected = logits(&Alone, at_once);
+        for count in 1..=3 {
+            assert!(
+                logits(&Threads::new(count), at_once) == expected,
+                "{count} workers, {at_once} tokens at once"
+            );
+        }
+    }
+}
+
+/// Bits of the logits behind the last token, when so many tokens are pushed at once.
+fn last_logits(
+    model: &Model<'_>,
+    mut session: Session,
+    tokens: &[u32],
+    at_once: usize,
+) -> Vec<u32> {
+    let mut last = Vec::new();
+    for tokens in tokens.chunks(at_once) {
+        session.push(model, tokens).expect("the session has room");
+        loop {
+            match session.step(model) {
+                Step::Logits(logits) => {
+                    break last = logits.iter().map(|x| x.to_bits()).collect();
+                }
+                Step::Working { done, total } => assert!(done < total),
+                Step::Idle => panic!("tokens are queued"),
+            }
+        }
+        assert_eq!(session.step(model), Step::Idle);
+    }
+    last
 }
 
 #[test]

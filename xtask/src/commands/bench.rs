@@ -56,8 +56,8 @@ fn in_release(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, C
     if arguments.peer.is_some() {
         command
             .arg("--features=peers")
-            // The engine runs on one CPU, and so does its peer.
-            .env("RAYON_NUM_THREADS", "1")
+            // As many as the engine has.
+            .env("RAYON_NUM_THREADS", arguments.threads.to_string())
             // Candle has its fast loops only where the compiler may use what this CPU has.
             .env("RUSTFLAGS", "-C target-cpu=native")
             .arg("--target-dir")
@@ -182,7 +182,8 @@ fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comman
         &arguments.model,
         &workspace.cloister().join("bench-image/model"),
     )?;
-    let options = image.guest_options(platform.clone());
+    let mut options = image.guest_options(platform.clone());
+    options.cpus = arguments.threads;
     let policy = attestation::policy(&platform, &image, options.cpus)?;
     let mut guest = Guest::start(&qemu, &options)?;
     guest.wait_ready(READY_TIMEOUT)?;
@@ -195,9 +196,11 @@ fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comman
     let written = long.output_tokens.saturating_sub(short.output_tokens);
     let write_rate = f64::from(written) / (long.seconds - short.seconds).max(f64::MIN_POSITIVE);
     let text = format!(
-        "Guest with {} on platform {}, {}:\n  reads  {read_rate:.2} tokens/s ({} tokens in {:.1} s)\n  \
+        "Guest with {} and {} virtual CPUs on platform {}, {}:\n  \
+         reads  {read_rate:.2} tokens/s ({} tokens in {:.1} s)\n  \
          writes {write_rate:.2} tokens/s ({written} tokens in {:.1} s)\n",
         arguments.model.name(),
+        arguments.threads,
         platform.name(),
         accelerator.describe(),
         short.prompt_tokens,
@@ -207,6 +210,7 @@ fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comman
     let json = json!({
         "model": arguments.model.name(),
         "platform": platform.name(), "accelerator": accelerator.option(),
+        "cpus": arguments.threads,
         "prompt_tokens": short.prompt_tokens,
         "read_tokens_per_s": read_rate,
         "written_tokens": written,

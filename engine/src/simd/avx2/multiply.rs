@@ -19,6 +19,7 @@ use crate::layout::activations::{Activations, Scale};
 use crate::layout::{BLOCK, Kind, Matrix, SUPER_BLOCK, TILE_ROWS, Tile, WIDE_SHIFT};
 use crate::ops::scaled_f32;
 use crate::simd::MAX_BLOCK_TOKENS;
+use crate::workers::Columns;
 use core::arch::x86_64::{
     __m256i, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128, _mm256_add_epi16,
     _mm256_add_epi32, _mm256_add_epi64, _mm256_and_si256, _mm256_cvtepi8_epi32,
@@ -45,10 +46,10 @@ pub(super) fn multiply(
     matrix: &Matrix<'_>,
     tiles: Range<usize>,
     activations: &Activations,
-    out: &mut [f32],
+    mut out: Columns<'_, f32>,
 ) {
     let kind = matrix.kind();
-    for index in tiles {
+    for (place, index) in tiles.enumerate() {
         let tile = matrix.tile(index);
         let zero = [_mm256_setzero_si256(); 2];
         let mut sums = Sums {
@@ -64,32 +65,30 @@ pub(super) fn multiply(
             Kind::SixSuper => super_blocks_of_six(&tile, activations, &mut sums),
             Kind::Wide => wide_blocks(&tile, activations, &mut sums),
         }
-        finish(matrix, index, &tile, activations, &sums, out);
+        finish(kind, &tile, activations, &sums, place, &mut out);
     }
 }
 
-/// Converts a tile's sums to f32.
+/// Converts a tile's sums to f32: the rows of the tile at `place` among those of `out`.
 #[target_feature(enable = "avx2")]
 fn finish(
-    matrix: &Matrix<'_>,
-    index: usize,
+    kind: Kind,
     tile: &Tile<'_>,
     activations: &Activations,
     sums: &Sums,
-    out: &mut [f32],
+    place: usize,
+    out: &mut Columns<'_, f32>,
 ) {
-    let (kind, rows) = (matrix.kind(), matrix.rows());
     let wide = if kind == Kind::Wide {
         WIDE_SHIFT as i32
     } else {
         0
     };
-    let present = TILE_ROWS.min(rows - index * TILE_ROWS);
     for (token, exponent) in activations.exponents.iter().enumerate() {
         let scaled = sums.scaled[token].map(|half| store_i64(half));
         let mins = sums.mins[token].map(|half| store_i64(half));
-        let out = &mut out[token * rows + index * TILE_ROWS..][..present];
-        for (lane, out) in out.iter_mut().enumerate() {
+        let out = out.row(token)[place * TILE_ROWS..].iter_mut();
+        for (lane, out) in out.take(TILE_ROWS).enumerate() {
             let exponents = [tile.exponents[0][lane], tile.exponents[1][lane]].map(i32::from);
             *out = scaled_f32(scaled[lane % 2][lane / 2], exponents[0] + exponent + wide);
             if kind.has_min() {
