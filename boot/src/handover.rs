@@ -6,12 +6,18 @@ use core::mem::{offset_of, size_of};
 /// First field of every hand-over: "CLOISTER" in ASCII, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"CLOISTER");
 /// Version of the structure; boot and kernel of one image always agree.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A machine without memory encryption: [`Handover::platform`].
 pub const PLAIN: u32 = 0;
 /// An SEV-SNP guest: [`Handover::platform`].
 pub const SEV_SNP: u32 = 1;
+
+/// What a processor that begins in 16-bit mode can reach, without the null page.
+const LOW_MEMORY: PhysRange = match PhysRange::new(PhysAddr::new(0x1000), PhysAddr::new(1 << 20)) {
+    Some(range) => range,
+    None => panic!("the end is above the start"),
+};
 
 /// The state in which boot leaves the machine. Physical and virtual addresses are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +44,8 @@ pub struct Handover {
     pub boot_ram: PhysRange,
     /// Pages in `boot_ram` that the host reads and writes too; empty on a plain machine.
     pub host_pages: PhysRange,
+    /// Page below 1 MiB in which other processors begin; empty where they begin elsewhere.
+    pub start_page: PhysRange,
     /// Pages of RAM that are accepted as private: `boot_ram` and `kernel` hold all of them.
     pub validated_pages: u64,
     /// Timestamp counter at the reset vector, in ticks.
@@ -45,11 +53,11 @@ pub struct Handover {
 }
 
 const _: () = {
-    assert!(size_of::<Handover>() == 128);
+    assert!(size_of::<Handover>() == 144);
     assert!(offset_of!(Handover, encryption_mask) == 16);
     assert!(offset_of!(Handover, kernel) == 32);
     assert!(offset_of!(Handover, boot_ram) == 80);
-    assert!(offset_of!(Handover, reset_ticks) == 120);
+    assert!(offset_of!(Handover, reset_ticks) == 136);
 };
 
 /// Why a hand-over is refused.
@@ -97,6 +105,9 @@ impl Handover {
         if !self.host_pages.is_empty() && !self.boot_ram.contains(self.host_pages) {
             return Err(HandoverError::Range("host pages"));
         }
+        if !self.start_page.is_empty() && !LOW_MEMORY.contains(self.start_page) {
+            return Err(HandoverError::Range("start page"));
+        }
         if self.kernel.overlaps(self.boot_ram) || self.kernel.overlaps(self.rom) {
             return Err(HandoverError::Range("kernel"));
         }
@@ -124,6 +135,7 @@ mod tests {
             manifest: range(0xfff8_0000, 0xfff8_0100),
             boot_ram: range(0x20_0000, 0x28_0000),
             host_pages: PhysRange::default(),
+            start_page: range(0x8000, 0x9000),
             validated_pages: 0x280,
             reset_ticks: 1,
         }
@@ -175,6 +187,13 @@ mod tests {
             ..snp
         };
         assert_eq!(outside.check(), Err(HandoverError::Range("host pages")));
+        for start_page in [range(0, 0x1000), range(0xf_f000, 0x10_1000)] {
+            let outside = Handover {
+                start_page,
+                ..sound()
+            };
+            assert_eq!(outside.check(), Err(HandoverError::Range("start page")));
+        }
     }
 
     #[test]

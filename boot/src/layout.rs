@@ -1,7 +1,7 @@
 //! Fixed places in low memory until the kernel has read the host's memory map.
 //!
-//! Everything below 2 MiB stays unmapped for ever: the null page, and the guard below boot's stack,
-//! which begins exactly there.
+//! Below 2 MiB only [`START_PAGE`] is ever mapped, and only where it is needed: there are the null page, and the guard
+//! below boot's stack, which begins exactly at 2 MiB.
 
 use crate::address::{LARGE_PAGE_BYTES, PhysAddr, PhysRange, VirtAddr};
 
@@ -32,6 +32,9 @@ pub const SECRETS_PAGE: PhysRange = fixed(0x27_e000, 0x27_f000);
 pub const CPUID_PAGE: PhysRange = fixed(0x27_f000, 0x28_0000);
 /// Where a launcher starts processors but the first: they halt there. In `link.ld` too.
 pub const AP_PARKING: PhysAddr = PhysAddr::new(0xffff_f7f0);
+/// Page for the first instructions of other processors on a plain machine, which begin in 16-bit mode. The kernel copies
+/// them there.
+pub const START_PAGE: PhysRange = fixed(0x8000, 0x9000);
 /// Where the kernel's segments may lie.
 pub const KERNEL_WINDOW: PhysRange = fixed(0x40_0000, 0x200_0000);
 

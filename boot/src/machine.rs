@@ -25,6 +25,8 @@ pub(crate) struct Machine {
     pub(crate) encryption_mask: u64,
     /// Pages of boot's RAM that the host reads and writes too.
     pub(crate) host_pages: PhysRange,
+    /// Page below 1 MiB in which other processors begin, if they do.
+    pub(crate) start_page: PhysRange,
     /// Accepts whole pages of RAM as private, before their first use, or ends the guest.
     pub(crate) accept: fn(PhysRange),
     /// CPUID of a leaf and subleaf.
@@ -40,6 +42,7 @@ impl Machine {
                 platform: handover::PLAIN,
                 encryption_mask,
                 host_pages: PhysRange::default(),
+                start_page: layout::START_PAGE,
                 accept: |_| {},
                 cpuid: plain_cpuid,
             };
@@ -49,6 +52,7 @@ impl Machine {
             platform: handover::SEV_SNP,
             encryption_mask,
             host_pages: layout::HOST_PAGES,
+            start_page: PhysRange::default(),
             accept: snp::accept,
             cpuid: snp::cpuid,
         }

@@ -75,6 +75,7 @@ extern "C" fn boot_start(encryption_mask: u64, reset_ticks: u64) -> ! {
         manifest: part(&table, table.manifest.clone()),
         boot_ram: layout::BOOT_RAM,
         host_pages: machine.host_pages,
+        start_page: machine.start_page,
         validated_pages,
         reset_ticks,
     };

@@ -28,6 +28,8 @@ pub enum Reason {
     BadManifest = 0x23,
     /// The processor lacks something that the guest cannot do without.
     CpuUnsupported = 0x24,
+    /// A processor that shares the work does not answer.
+    Processor = 0x25,
     /// No hardware random numbers, or they failed their health checks.
     NoEntropy = 0x30,
     /// The timestamp counter could not be calibrated.
@@ -96,6 +98,7 @@ impl Reason {
             Self::BadHandover => "bad-handover",
             Self::BadManifest => "bad-manifest",
             Self::CpuUnsupported => "cpu-unsupported",
+            Self::Processor => "processor",
             Self::NoEntropy => "no-entropy",
             Self::NoClock => "no-clock",
             Self::FirmwareConfig => "firmware-config",

@@ -6,7 +6,7 @@ use cloister_kernel::device::fw_cfg::FwCfg;
 use cloister_kernel::device::pci::{Bus, Window};
 use cloister_kernel::device::virtio::PciTransport;
 use cloister_kernel::memory::{DEVICE_WINDOW, PhysAddr, PhysRange};
-use cloister_kernel::platform::{Cpuid, Evidence, PageStateError, Platform, Unsupported};
+use cloister_kernel::platform::{CpuStart, CpuStartError, Cpuid, Evidence, PageStateError, Platform};
 use cloister_kernel::stop::Reason;
 
 /// The file that [`fw_cfg`] looks for.
@@ -268,8 +268,8 @@ impl Platform for Machine {
         Evidence::None
     }
 
-    fn start_cpu(&self, _: u32, _: PhysAddr) -> Result<(), Unsupported> {
-        Err(Unsupported)
+    fn start_cpu(&self, _: &CpuStart<'_>) -> Result<(), CpuStartError> {
+        Err(CpuStartError::Unsupported)
     }
 
     fn stop(&self, reason: Reason) -> ! {

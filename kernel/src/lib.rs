@@ -24,6 +24,7 @@ pub mod platform;
 #[expect(unsafe_code, reason = "it does on purpose what the kernel must catch")]
 pub mod selftest;
 pub mod service;
+pub mod smp;
 #[cfg(feature = "guest")]
 #[expect(
     unsafe_code,

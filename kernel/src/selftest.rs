@@ -4,6 +4,7 @@
 use crate::arch::tables;
 use crate::device::fw_cfg::FwCfg;
 use crate::memory::kernel_image;
+use crate::smp;
 use crate::stop::{self, Reason};
 use core::arch::asm;
 use core::hint::black_box;
@@ -11,18 +12,42 @@ use core::ptr;
 
 const FILE: &str = "opt/cloister/selftest";
 
-/// Breaks the rule that the host names; returns if it names none.
+/// What a rule's name begins with if another processor shall break it.
+const ON_ANOTHER_CPU: &[u8] = b"other-";
+
+/// Breaks the rule that the host names; returns if it names none, or one for another processor.
 pub fn run(device: FwCfg<'_>) {
     let mut buffer = [0; 32];
-    let Ok(Some(file)) = device.find(FILE) else {
-        return;
-    };
-    let Ok(name) = device.read_small(file, &mut buffer) else {
-        return;
-    };
+    let name = named(device, &mut buffer);
+    if !name.is_empty() && !name.starts_with(ON_ANOTHER_CPU) {
+        break_rule(name);
+    }
+}
+
+/// The same for another processor, while the first one waits for its part of the work.
+pub fn run_on_another_cpu(device: FwCfg<'_>) {
+    let mut buffer = [0; 32];
+    if let Some(name) = named(device, &mut buffer).strip_prefix(ON_ANOTHER_CPU) {
+        smp::workers().run(&|worker| {
+            if worker == 1 {
+                break_rule(name);
+            }
+        });
+        break_rule(b"");
+    }
+}
+
+/// The name that the host gives; empty if it gives none.
+fn named<'b>(device: FwCfg<'_>, buffer: &'b mut [u8]) -> &'b [u8] {
+    let file = device.find(FILE).ok().flatten();
+    let name = file.and_then(|file| device.read_small(file, buffer).ok());
+    name.map_or(&[], |name| name)
+}
+
+fn break_rule(name: &[u8]) -> ! {
     // SAFETY: none of these is safe, which is the point: each must end in an exception.
     unsafe {
-        match &*name {
+        match name {
             b"null-read" => drop(black_box(
                 ptr::with_exposed_provenance::<u8>(8).read_volatile(),
             )),

@@ -3,6 +3,7 @@
 
 use crate::arch::{cpu, tables};
 use crate::device::fw_cfg::FwCfg;
+use crate::memory::kernel_image;
 use crate::memory::map::{self, MemoryMap};
 use crate::memory::shared;
 use crate::memory::space::Space;
@@ -10,7 +11,7 @@ use crate::platform::{self, Platform};
 use crate::service::{self, Machine};
 use crate::stop::{self, Reason};
 use crate::time::Clock;
-use crate::{entropy, load, log};
+use crate::{entropy, load, log, smp};
 use cloister_boot::handover::Handover;
 use cloister_boot::manifest::{self, Manifest, ModelRef};
 use core::fmt::Debug;
@@ -25,7 +26,11 @@ const PROGRESS_STEP_PERCENT: usize = 25;
 pub fn kernel_main(handover: &Handover) -> ! {
     platform::start(handover);
     let platform = platform::current();
-    tables::install();
+    tables::install(
+        0,
+        kernel_image::exception_stack(),
+        kernel_image::double_fault_stack(),
+    );
     require(
         handover.check(),
         Reason::BadHandover,
@@ -40,6 +45,7 @@ pub fn kernel_main(handover: &Handover) -> ! {
         "no firmware configuration device with DMA",
     );
     let map = read_map(device, handover);
+    let cpus = smp::count(device);
     let ram_bytes = map.ram_bytes;
     if ram_bytes < manifest::BASE_BYTES {
         too_little_memory(manifest::BASE_BYTES, ram_bytes);
@@ -52,6 +58,7 @@ pub fn kernel_main(handover: &Handover) -> ! {
             handover,
             map.frames,
             cpu::has_huge_pages(platform),
+            cpus - 1,
         )
     };
     let mut space = space.unwrap_or_else(|error| {
@@ -69,6 +76,7 @@ pub fn kernel_main(handover: &Handover) -> ! {
         Reason::BadManifest,
         "the manifest in the ROM cannot be read",
     );
+    let page_tables = space.root();
     let pack = prepare_memory(platform, device, space, &manifest, ram_bytes, &clock);
     let certificates = load::certificates(device, shared::pool());
     let certificates = require(
@@ -76,6 +84,9 @@ pub fn kernel_main(handover: &Handover) -> ! {
         Reason::FirmwareConfig,
         "the certificates (opt/cloister/certificates, at most 64 KiB) cannot be read",
     );
+    smp::start(platform, clock, page_tables, cpus);
+    #[cfg(feature = "selftest")]
+    crate::selftest::run_on_another_cpu(device);
     let drbg = entropy::fork();
     service::run(Machine {
         platform,
@@ -121,7 +132,9 @@ fn read_map(device: FwCfg<'_>, handover: &Handover) -> MemoryMap {
         Reason::MemoryMap,
         "the host's memory map cannot be read",
     );
-    let map = MemoryMap::parse(table, &[handover.kernel, handover.boot_ram]);
+    let occupied = [handover.kernel, handover.boot_ram, handover.start_page];
+    let has_start_page = usize::from(!handover.start_page.is_empty());
+    let map = MemoryMap::parse(table, &occupied[..2 + has_start_page]);
     require(
         map,
         Reason::MemoryMap,

@@ -2,15 +2,23 @@
 
 pub use cloister_boot::stop::Reason;
 
+use crate::arch::cpu;
 use crate::memory::heap;
 use crate::platform;
+use crate::smp;
 use core::fmt;
 use core::panic::PanicInfo;
 
 /// Prints `cloister: stopped: <code> <name>: <detail>` and ends the guest.
 ///
 /// `detail` says what was wrong and what to do; never request content or keys.
+///
+/// On another processor than the first the words are kept until the first one says them: only it talks to the host.
 pub fn stop(reason: Reason, detail: fmt::Arguments<'_>) -> ! {
+    let number = cpu::number();
+    if number != 0 {
+        smp::fail(number, reason, detail);
+    }
     crate::log!("stopped: {:02x} {}: {detail}", reason.code(), reason.name());
     platform::current().stop(reason)
 }

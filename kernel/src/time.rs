@@ -91,6 +91,14 @@ impl Clock {
         self.now_us() / 1000
     }
 
+    /// Lets so many microseconds pass.
+    pub fn wait_us(&self, microseconds: u64) {
+        let until_us = self.now_us().saturating_add(microseconds);
+        while self.now_us() < until_us {
+            core::hint::spin_loop();
+        }
+    }
+
     /// Frequency of the timestamp counter in kHz.
     pub fn khz(&self) -> u64 {
         self.khz

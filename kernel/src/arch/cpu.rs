@@ -1,6 +1,8 @@
 //! Processor instructions that are not Rust operations.
 
+use crate::memory::{PhysAddr, cpu_areas};
 use crate::platform::{Cpuid, Platform};
+use core::arch::asm;
 use core::arch::x86_64::{__cpuid_count, _rdrand64_step, _rdseed64_step, _rdtsc};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
@@ -47,6 +49,32 @@ pub fn halt() -> ! {
     loop {
         x86_64::instructions::interrupts::disable();
         x86_64::instructions::hlt();
+    }
+}
+
+/// The number of the processor that calls: 0 for the first one. Told by the stack, of which each has its own.
+pub fn number() -> u32 {
+    let here = 0_u8;
+    cpu_areas::owner(PhysAddr::new((&raw const here).addr() as u64))
+}
+
+/// Wipes what this processor left on its stack below its present frame. Nothing happens on the first processor's.
+pub fn wipe_stack() {
+    let Some(area) = cpu_areas::of(number()) else {
+        return;
+    };
+    // SAFETY: the processor runs on its work stack, so everything from the stack's start up to RSP is memory of its own
+    // that nobody uses: no exception stack is there, and without `nostack` no red zone either.
+    unsafe {
+        asm!(
+            "mov rcx, rsp",
+            "sub rcx, rdi",
+            "shr rcx, 3",
+            "rep stosq",
+            inout("rdi") area.work_stack().start().as_u64() => _,
+            out("rcx") _,
+            in("rax") 0,
+        );
     }
 }
 

@@ -4,7 +4,7 @@
 //! One comes back: "VMM communication" for a CPUID instruction, which libraries use to choose their
 //! code, on a machine where the host may not see registers.
 
-use crate::memory::{PhysAddr, kernel_image};
+use crate::memory::{PhysAddr, cpu_areas, kernel_image};
 use crate::platform;
 use crate::stop::{self, Reason};
 use core::{ptr, slice};
@@ -86,9 +86,10 @@ extern "C" fn exception_entry(frame: &Frame) -> ! {
         .ok()
         .and_then(|vector| NAMES.get(vector));
     let address = Cr2::read_raw();
+    let is_guard = |address| kernel_image::is_guard(address) || cpu_areas::is_guard(address);
     let reason = match frame.vector {
         DOUBLE_FAULT => Reason::DoubleFault,
-        PAGE_FAULT if kernel_image::is_guard(PhysAddr::new(address)) => Reason::StackOverflow,
+        PAGE_FAULT if is_guard(PhysAddr::new(address)) => Reason::StackOverflow,
         PAGE_FAULT => Reason::PageFault,
         _ => Reason::Exception,
     };

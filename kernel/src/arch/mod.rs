@@ -8,4 +8,6 @@ pub mod entry;
 #[cfg(feature = "guest")]
 pub mod exceptions;
 #[cfg(feature = "guest")]
+pub mod processor;
+#[cfg(feature = "guest")]
 pub mod tables;

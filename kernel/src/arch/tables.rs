@@ -1,6 +1,7 @@
 //! Descriptor tables: segments, the task state with the exception stacks, and all 256 vectors.
 
-use crate::memory::{PhysAddr, kernel_image};
+use crate::memory::PhysRange;
+use crate::smp::MAX_CPUS;
 use core::arch::{asm, global_asm};
 use spin::Once;
 use x86_64::VirtAddr;
@@ -48,8 +49,18 @@ struct TablePointer {
     base: u64,
 }
 
-static TASK: Once<TaskStateSegment> = Once::new();
-static SEGMENTS: Once<(GlobalDescriptorTable, Selectors)> = Once::new();
+/// What each processor has of its own.
+struct CpuTables {
+    task: Once<TaskStateSegment>,
+    segments: Once<(GlobalDescriptorTable, Selectors)>,
+}
+
+static CPUS: [CpuTables; MAX_CPUS] = [const {
+    CpuTables {
+        task: Once::new(),
+        segments: Once::new(),
+    }
+}; MAX_CPUS];
 static GATES: Once<[Gate; VECTORS]> = Once::new();
 
 struct Selectors {
@@ -62,19 +73,22 @@ unsafe extern "C" {
     static exception_vectors: u8;
 }
 
-/// Makes and loads the tables: from here on every exception ends in `exceptions`.
-pub fn install() {
-    let task = TASK.call_once(|| {
+/// Makes and loads the tables of processor `number`, the one that calls: from here on every exception ends in
+/// `exceptions`, on one of these stacks.
+pub fn install(number: u32, exception_stack: PhysRange, double_fault_stack: PhysRange) {
+    let tables = &CPUS[number as usize];
+    let task = tables.task.call_once(|| {
         let mut task = TaskStateSegment::new();
-        let slot = |stack: u8| usize::from(stack) - 1;
-        let top = |end: PhysAddr| VirtAddr::new(end.as_u64());
-        task.interrupt_stack_table[slot(EXCEPTION_STACK)] =
-            top(kernel_image::exception_stack().end());
-        task.interrupt_stack_table[slot(DOUBLE_FAULT_STACK)] =
-            top(kernel_image::double_fault_stack().end());
+        for (slot, stack) in [
+            (EXCEPTION_STACK, exception_stack),
+            (DOUBLE_FAULT_STACK, double_fault_stack),
+        ] {
+            let top = VirtAddr::new(stack.end().as_u64());
+            task.interrupt_stack_table[usize::from(slot) - 1] = top;
+        }
         task
     });
-    let (segments, selectors) = SEGMENTS.call_once(|| {
+    let (segments, selectors) = tables.segments.call_once(|| {
         let mut segments = GlobalDescriptorTable::new();
         let code = segments.append(Descriptor::kernel_code_segment());
         let data = segments.append(Descriptor::kernel_data_segment());

@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use crate::memory::shared::{self, POOL_MAX_PAGES, SharedPool};
 use crate::memory::{PAGE_BYTES, PhysAddr, PhysRange};
-use crate::platform::{Cpuid, Evidence, PageStateError, Platform, Unsupported};
+use crate::platform::{CpuStart, CpuStartError, Cpuid, Evidence, PageStateError, Platform};
 use crate::stop::Reason;
 
 /// Slot of the card on the bus.
@@ -415,7 +415,7 @@ impl Platform for FakeCard {
         unimplemented!()
     }
 
-    fn start_cpu(&self, _index: u32, _entry: PhysAddr) -> Result<(), Unsupported> {
+    fn start_cpu(&self, _: &CpuStart<'_>) -> Result<(), CpuStartError> {
         unimplemented!()
     }
 

@@ -14,6 +14,8 @@ const DMA_PORT: u16 = 0x514;
 
 const ITEM_SIGNATURE: u16 = 0;
 const ITEM_INTERFACE: u16 = 1;
+/// Processors that run from the start.
+const ITEM_CPUS: u16 = 5;
 const ITEM_DIRECTORY: u16 = 0x19;
 /// First item that a file can have.
 const ITEM_FIRST_FILE: u16 = 0x20;
@@ -88,6 +90,14 @@ impl<'p> FwCfg<'p> {
             return Err(FwCfgError::NoDevice);
         }
         Ok(device)
+    }
+
+    /// The machine's processors, as the host counts them.
+    pub fn cpus(&self) -> u16 {
+        let mut count = [0; 2];
+        self.select(ITEM_CPUS);
+        self.read_port(&mut count);
+        u16::from_le_bytes(count)
     }
 
     /// Looks a file up by its whole name.

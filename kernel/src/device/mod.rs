@@ -1,5 +1,6 @@
 //! Devices, all polled: serial port, firmware configuration, network.
 
+pub mod apic;
 #[cfg(test)]
 #[expect(unsafe_code, reason = "a device reaches the guest's memory by address")]
 pub(crate) mod fake_card;

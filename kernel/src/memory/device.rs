@@ -1,4 +1,4 @@
-//! Device registers in memory: one window of addresses, uncached, never executable, never RAM.
+//! Device registers in memory: one window of addresses and the local APIC, uncached, never executable, never RAM.
 
 use super::{PhysAddr, PhysRange};
 use crate::stop::{self, Reason};
@@ -11,6 +11,12 @@ pub const DEVICE_WINDOW: PhysRange =
         None => panic!("the window does not wrap"),
     };
 
+/// The registers of the local APIC, where they are after reset.
+pub const LOCAL_APIC: PhysRange = match PhysRange::from_len(PhysAddr::new(0xfee0_0000), 4096) {
+    Some(page) => page,
+    None => panic!("the page does not wrap"),
+};
+
 /// An integer that a device register can hold.
 pub(crate) trait Register: Copy {}
 impl Register for u8 {}
@@ -18,11 +24,11 @@ impl Register for u16 {}
 impl Register for u32 {}
 impl Register for u64 {}
 
-/// Reads one register. An address outside [`DEVICE_WINDOW`] or a misaligned one ends the guest.
+/// Reads one register. An address outside [`DEVICE_WINDOW`] and [`LOCAL_APIC`] or a misaligned one ends the guest.
 pub(crate) fn read<T: Register>(address: PhysAddr) -> T {
     let register = register_pointer::<T>(address);
-    // SAFETY: 1. `register_pointer` returned an aligned address inside the device window. 2. The
-    // page tables map the whole window, uncached, and nothing else lies there, so no Rust object
+    // SAFETY: 1. `register_pointer` returned an aligned address inside one of the two. 2. The
+    // page tables map both as a whole, uncached, and nothing else lies there, so no Rust object
     // is read. 3. Every bit pattern is a valid integer.
     unsafe { register.read_volatile() }
 }
@@ -30,7 +36,7 @@ pub(crate) fn read<T: Register>(address: PhysAddr) -> T {
 /// Writes one register, under the same conditions as [`read`].
 pub(crate) fn write<T: Register>(address: PhysAddr, value: T) {
     let register = register_pointer::<T>(address);
-    // SAFETY: as in `read`; no Rust object lies in the window, so none is changed.
+    // SAFETY: as in `read`; no Rust object lies there, so none is changed.
     unsafe { register.write_volatile(value) }
 }
 
@@ -39,9 +45,10 @@ fn register_pointer<T: Register>(address: PhysAddr) -> *mut T {
     core::ptr::with_exposed_provenance_mut(address.as_u64() as usize)
 }
 
-/// Ends the guest if a register of so many bytes at `address` is misaligned or outside [`DEVICE_WINDOW`].
+/// Ends the guest if a register of so many bytes at `address` is misaligned or no device's.
 pub(crate) fn check(address: PhysAddr, bytes: u64) {
-    let inside = PhysRange::from_len(address, bytes).is_some_and(|r| DEVICE_WINDOW.contains(r));
+    let inside = PhysRange::from_len(address, bytes)
+        .is_some_and(|r| DEVICE_WINDOW.contains(r) || LOCAL_APIC.contains(r));
     if !inside || !address.is_aligned(bytes) {
         stop::stop(
             Reason::Panic,

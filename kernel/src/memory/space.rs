@@ -1,10 +1,14 @@
 //! The kernel's address space: its own segments, RAM as data, the ROM to be read, device registers,
 //! and the shared pool. Everything else is unmapped.
 
+use super::cpu_areas::{self, CpuAreas};
 use super::frames::Frames;
 use super::private::PrivateRegion;
 use super::shared::{self, SharedPool};
-use super::{DEVICE_WINDOW, LARGE_PAGE_BYTES, PAGE_BYTES, PhysRange, heap, kernel_image};
+use super::{
+    DEVICE_WINDOW, LARGE_PAGE_BYTES, LOCAL_APIC, PAGE_BYTES, PhysAddr, PhysRange, heap,
+    kernel_image,
+};
 use crate::platform::{PageStateError, Platform};
 use crate::stop::Reason;
 use cloister_boot::handover::Handover;
@@ -36,15 +40,15 @@ pub enum SpaceError {
     Paging(PagingError),
     /// The host did not change a page's state.
     PageState(PageStateError),
-    /// No room for the shared pool.
-    NoPool,
+    /// No room for the shared pool or for what other processors need.
+    NoRoom,
 }
 
 impl SpaceError {
     /// The reason that the guest stops with.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Paging(_) | Self::NoPool => Reason::PageTables,
+            Self::Paging(_) | Self::NoRoom => Reason::PageTables,
             Self::PageState(_) => Reason::PageState,
         }
     }
@@ -69,7 +73,8 @@ pub struct Space {
 }
 
 impl Space {
-    /// Maps the RAM, switches over, accepts the RAM and makes the shared pool.
+    /// Maps the RAM, switches over, accepts the RAM and makes the shared pool and the areas of so many processors
+    /// beside the first.
     ///
     /// # Safety
     /// Called once, on the tables that boot made, with frames that nothing uses.
@@ -78,12 +83,13 @@ impl Space {
         handover: &Handover,
         mut frames: Frames,
         huge_pages: bool,
+        other_cpus: u32,
     ) -> Result<Self, SpaceError> {
         let memory = PhysRange::from_len(
-            super::PhysAddr::new(TABLES.0.get().expose_provenance() as u64),
+            PhysAddr::new(TABLES.0.get().expose_provenance() as u64),
             size_of::<Tables>() as u64,
         );
-        let memory = memory.ok_or(SpaceError::NoPool)?;
+        let memory = memory.ok_or(SpaceError::NoRoom)?;
         // SAFETY: the static is page-aligned, mapped by boot and below, and used here only (once,
         // as the caller promises).
         let arena = unsafe { TableArena::new(memory) };
@@ -92,11 +98,18 @@ impl Space {
             tables.map_small(segment, access, Visibility::Private)?;
         }
         tables.map(handover.rom, Access::Read, Visibility::Private)?;
-        tables.map(DEVICE_WINDOW, Access::ReadWrite, Visibility::Device)?;
+        for registers in [DEVICE_WINDOW, LOCAL_APIC] {
+            tables.map(registers, Access::ReadWrite, Visibility::Device)?;
+        }
+        tables.map_small(handover.start_page, Access::ReadWrite, Visibility::Private)?;
         tables.map_small(handover.host_pages, Access::ReadWrite, Visibility::Shared)?;
+        let areas = CpuAreas::take(&mut frames, other_cpus).ok_or(SpaceError::NoRoom)?;
+        for part in areas.parts() {
+            tables.map_small(part, Access::ReadWrite, Visibility::Private)?;
+        }
         let pool = frames
             .take(POOL_BYTES, LARGE_PAGE_BYTES)
-            .ok_or(SpaceError::NoPool)?;
+            .ok_or(SpaceError::NoRoom)?;
         tables.map(pool, Access::ReadWrite, Visibility::Shared)?;
         for &range in frames.ranges() {
             tables.map(range, Access::ReadWrite, Visibility::Private)?;
@@ -106,14 +119,20 @@ impl Space {
         // Each page has one state for ever: the pool is never private, and the rest never shared. Pages
         // are accepted through their mapping, and nothing was in them before.
         platform.share(pool)?;
-        for &range in frames.ranges() {
+        for range in frames.ranges().iter().copied().chain(areas.parts()) {
             platform.validate(range)?;
         }
+        cpu_areas::install(areas);
         let base = ptr::with_exposed_provenance_mut(pool.start().as_u64() as usize);
-        let base = NonNull::new(base).ok_or(SpaceError::NoPool)?;
+        let base = NonNull::new(base).ok_or(SpaceError::NoRoom)?;
         // SAFETY: the range was just taken from unused RAM and is mapped shared for ever.
         shared::install(unsafe { SharedPool::new(base, pool) });
         Ok(Self { tables, frames })
+    }
+
+    /// What belongs into CR3.
+    pub fn root(&self) -> PhysAddr {
+        self.tables.root()
     }
 
     /// Bytes of the ROM.

@@ -11,10 +11,13 @@ pub mod snp;
 
 use crate::memory::{PhysAddr, PhysRange};
 use crate::stop::Reason;
+use crate::time::Clock;
 use alloc::boxed::Box;
 use cloister_boot::handover::{Handover, SEV_SNP};
+use sev_snp_guest::ghcb::ApCreationError;
 use sev_snp_guest::page_state;
 use sev_snp_guest::report::AttestationReport;
+use sev_snp_guest::rmp::RmpError;
 use spin::Once;
 
 /// What the machine does for the guest.
@@ -38,7 +41,8 @@ pub trait Platform: Sync {
     /// Writes four bytes to an I/O port.
     fn out_u32(&self, port: u16, value: u32);
 
-    /// Reads a byte of device memory; `address` must lie in [`crate::memory::DEVICE_WINDOW`].
+    /// Reads a byte of device memory; `address` must lie in
+    /// [`crate::memory::DEVICE_WINDOW`] or [`crate::memory::LOCAL_APIC`].
     fn mmio_read_u8(&self, address: PhysAddr) -> u8;
     /// Reads two bytes of device memory.
     fn mmio_read_u16(&self, address: PhysAddr) -> u16;
@@ -78,8 +82,11 @@ pub trait Platform: Sync {
     fn hardware_random(&self) -> Option<u64>;
     /// Evidence that binds `report_data`.
     fn attest(&self, report_data: &[u8; 64]) -> Evidence;
-    /// Starts another processor at `entry`.
-    fn start_cpu(&self, index: u32, entry: PhysAddr) -> Result<(), Unsupported>;
+    /// Starts another processor.
+    ///
+    /// # Errors
+    /// Why it was not even tried, or who refused. That it returns does not mean that the processor runs.
+    fn start_cpu(&self, start: &CpuStart<'_>) -> Result<(), CpuStartError>;
     /// Tells the host the reason and ends the guest.
     fn stop(&self, reason: Reason) -> !;
 }
@@ -117,9 +124,36 @@ pub enum PageStateError {
     Refused(page_state::PageStateError),
 }
 
-/// The machine cannot do what was asked.
+/// How another processor shall begin: in 64-bit mode, interrupts off, with its number in `edi`.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuStart<'s> {
+    /// Its number, which is its APIC id. (QEMU numbers them from 0 where a machine has one socket.)
+    pub number: u32,
+    /// Its first 64-bit instruction.
+    pub entry: PhysAddr,
+    /// The end of its stack.
+    pub stack_end: PhysAddr,
+    /// What belongs into its CR3.
+    pub page_tables: PhysAddr,
+    /// Two private pages, for what the platform must leave in memory for ever.
+    pub pages: PhysRange,
+    /// For machines whose processors begin in 16-bit mode: code that leads to `entry` wherever below 1 MiB it lies.
+    pub real_mode_code: &'s [u8],
+    /// For waits.
+    pub clock: Clock,
+}
+
+/// Why a processor was not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unsupported;
+#[non_exhaustive]
+pub enum CpuStartError {
+    /// The machine cannot.
+    Unsupported,
+    /// The processor's state could not be put where it must be.
+    State(RmpError),
+    /// The host refused.
+    Refused(ApCreationError),
+}
 
 static CURRENT: Once<&'static dyn Platform> = Once::new();
 

@@ -1,9 +1,11 @@
 //! A machine without memory encryption: QEMU as it is.
 
-use super::{Cpuid, Evidence, PageStateError, Platform, Unsupported};
+use super::{CpuStart, CpuStartError, Cpuid, Evidence, PageStateError, Platform};
 use crate::arch::{cpu, port};
-use crate::memory::{PAGE_BYTES, PhysAddr, PhysRange, device};
+use crate::device::apic;
+use crate::memory::{PAGE_BYTES, PhysAddr, PhysRange, device, start_page};
 use crate::stop::Reason;
+use cloister_boot::layout;
 
 /// Port of QEMU's `isa-debug-exit` device; a write of `v` ends QEMU with status `2 * v + 1`.
 const DEBUG_EXIT_PORT: u16 = 0xf4;
@@ -100,14 +102,23 @@ impl Platform for Plain {
         Evidence::None
     }
 
-    fn start_cpu(&self, _index: u32, _entry: PhysAddr) -> Result<(), Unsupported> {
-        Err(Unsupported)
+    fn start_cpu(&self, start: &CpuStart<'_>) -> Result<(), CpuStartError> {
+        place_real_mode_code(start.real_mode_code);
+        apic::start_cpu(self, start.number, layout::START_PAGE.start(), start.clock);
+        Ok(())
     }
 
     fn stop(&self, reason: Reason) -> ! {
         port::out_u32(DEBUG_EXIT_PORT, u32::from(reason.code()));
         cpu::halt()
     }
+}
+
+#[expect(unsafe_code, reason = "a page below 1 MiB is filled")]
+fn place_real_mode_code(code: &[u8]) {
+    // SAFETY: boot named this page to the kernel because the machine is a plain one, so the page tables map it, the
+    // memory map has RAM there, and nothing else uses it.
+    unsafe { start_page::place(layout::START_PAGE, code) };
 }
 
 /// Every page is private and shared at once here; only the contract of the call is checked.

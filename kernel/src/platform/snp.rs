@@ -4,8 +4,9 @@
 //! Boot has checked the machine (`cloister_boot::sev`) and shared the pages that calls travel by.
 
 mod launch;
+mod processor;
 
-use super::{Cpuid, Evidence, PageStateError, Platform, Unsupported};
+use super::{CpuStart, CpuStartError, Cpuid, Evidence, PageStateError, Platform};
 use crate::arch::cpu;
 use crate::memory::{PAGE_BYTES, PhysAddr, PhysRange, device};
 use crate::stop::{self, Reason};
@@ -251,8 +252,10 @@ impl Platform for Snp {
         }
     }
 
-    fn start_cpu(&self, _index: u32, _entry: PhysAddr) -> Result<(), Unsupported> {
-        Err(Unsupported)
+    fn start_cpu(&self, start: &CpuStart<'_>) -> Result<(), CpuStartError> {
+        let creation = processor::state(start)?;
+        self.with_host(|host| host.ghcb.create_ap(&creation))
+            .map_err(CpuStartError::Refused)
     }
 
     fn stop(&self, reason: Reason) -> ! {

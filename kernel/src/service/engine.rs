@@ -11,6 +11,7 @@ use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::summarize::{Message, Request, Response, Style, Usage};
 
 use super::summarizer::{ModelInfo, Progress, Summarizer};
+use crate::smp;
 
 /// The model of this image, opened.
 pub struct Engine {
@@ -34,7 +35,7 @@ impl Engine {
             output_tokens: limits.output_tokens as usize,
             ..summary::Limits::default()
         };
-        let model = Model::open(pack)?;
+        let model = Model::open(pack)?.with_workers(smp::workers());
         Ok(Self {
             summaries: Summaries::new(&model, limits),
             model,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::memory::PhysRange;
-use crate::platform::{Cpuid, Evidence, PageStateError, Unsupported};
+use crate::platform::{CpuStart, CpuStartError, Cpuid, Evidence, PageStateError};
 use crate::stop::Reason;
 use spin::Mutex;
 use std::string::String;
@@ -21,6 +21,8 @@ pub(crate) struct Host {
     pub(crate) signature: Option<[u8; 4]>,
     /// Control word that each DMA request ends with; 0 is success.
     pub(crate) dma_outcome: u32,
+    /// Processors.
+    pub(crate) cpus: u16,
     /// A byte of the file that is flipped on its way.
     pub(crate) flipped: Option<usize>,
 }
@@ -55,6 +57,7 @@ impl Host {
         match item {
             ITEM_SIGNATURE => self.signature.unwrap_or(*b"QEMU").to_vec(),
             ITEM_INTERFACE => [3, 0, 0, 0].to_vec(),
+            ITEM_CPUS => self.cpus.to_le_bytes().to_vec(),
             ITEM_DIRECTORY => self.directory(),
             file => {
                 let index = usize::from(file).wrapping_sub(0x20);
@@ -213,7 +216,7 @@ impl Platform for FakePlatform {
     fn attest(&self, _: &[u8; 64]) -> Evidence {
         unimplemented!()
     }
-    fn start_cpu(&self, _: u32, _: PhysAddr) -> Result<(), Unsupported> {
+    fn start_cpu(&self, _: &CpuStart<'_>) -> Result<(), CpuStartError> {
         unimplemented!()
     }
     fn stop(&self, reason: Reason) -> ! {
