@@ -29,11 +29,12 @@ fn rom() -> &'static PathBuf {
     })
 }
 
-fn break_rule(rule: &str) -> Stop {
+fn break_rule(rule: &str, cpus: u32) -> Stop {
     let file = format!("name=opt/cloister/selftest,string={rule}");
     boot_to_stop(&GuestOptions {
         rom: rom().clone(),
         network: false,
+        cpus,
         extra: vec!["-fw_cfg".into(), file.into()],
         ..options(empty_image())
     })
@@ -41,7 +42,7 @@ fn break_rule(rule: &str) -> Stop {
 
 #[track_caller]
 fn expect(rule: &str, reason: &str) {
-    let stop = break_rule(rule);
+    let stop = break_rule(rule, 1);
     assert_eq!(stop.name, reason, "{rule}: {stop}");
 }
 
@@ -82,12 +83,32 @@ fn a_double_fault_is_caught() {
 
 #[test]
 fn a_panic_names_its_place_and_quotes_nothing() {
-    let stop = break_rule("panic");
+    let stop = break_rule("panic", 1);
     assert_eq!(stop.name, "panic", "{stop}");
     let line = stop.to_string();
     assert!(
         line.contains("selftest.rs:") && !line.contains("never printed"),
         "{line}"
+    );
+}
+
+#[test]
+fn a_rule_that_another_processor_breaks_ends_the_guest_too() {
+    for (rule, reason) in [
+        ("other-null-read", "page-fault"),
+        ("other-text-write", "page-fault"),
+        ("other-stack-overflow", "stack-overflow"),
+        ("other-invalid-opcode", "exception"),
+        ("other-panic", "panic"),
+    ] {
+        let stop = break_rule(rule, 2);
+        assert_eq!(stop.name, reason, "{rule}: {stop}");
+        assert!(stop.to_string().contains("cpu 1: "), "{rule}: {stop}");
+    }
+    assert_eq!(
+        break_rule("other-null-read", 1).name,
+        "done",
+        "nobody breaks it"
     );
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cloister_emulator::qemu::MAX_CPUS;
 use cloister_measure::{CpuModel, GuestFeatures, VmmKind};
 use serde_json::{Value, json};
 
@@ -81,9 +82,15 @@ pub struct DemoArgs {
     /// small, standard, tiny or the path of a .gguf file. Default: standard on hardware KVM, small elsewhere.
     #[arg(long, value_name = "MODEL")]
     pub model: Option<ModelChoice>,
-    /// The guest's virtual CPUs.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// The guest's virtual CPUs. Default: the host's, at most 2.
+    #[arg(long, value_name = "N", default_value_t = default_cpus(), value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: u32,
+}
+
+/// As many as the host has, and not more than the emulated SNP platform can be given.
+fn default_cpus() -> u32 {
+    let host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(host).unwrap_or(MAX_CPUS).min(MAX_CPUS)
 }
 
 /// Arguments of `test`.
@@ -174,8 +181,8 @@ pub struct RunArgs {
     /// Port on 127.0.0.1.
     #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
-    /// Virtual CPUs.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// Virtual CPUs. Default: the host's, at most 2.
+    #[arg(long, value_name = "N", default_value_t = default_cpus(), value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: u32,
     /// RAM in MiB. Default: what the image needs.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1_048_576))]

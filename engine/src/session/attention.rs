@@ -78,7 +78,8 @@ impl Scratch {
         }
     }
 
-    fn reserve(&mut self, positions: usize, head_dim: usize) {
+    /// Gives the buffers their lengths. [`Scratch::attend`] needs no memory afterwards, up to so many positions.
+    pub(super) fn reserve(&mut self, positions: usize, head_dim: usize) {
         // Whole segments, so that buffers do not move for every position.
         let padded = positions.next_multiple_of(SEGMENT);
         self.query.iter_mut().for_each(|half| fit(half, head_dim));

@@ -361,6 +361,11 @@ impl State {
         } = *block.config;
         let q_dim = heads * head_dim;
         fit(&mut self.attended, self.query.len());
+        // Here, so that workers need no memory.
+        let all_positions = block.first + self.rotations.len();
+        for scratch in &mut self.scratch {
+            scratch.get_mut().reserve(all_positions, head_dim);
+        }
         let (query, scratch) = (&self.query, &self.scratch);
         let attend = |worker: usize, mut out: Columns<'_, f32>| {
             let mut scratch = scratch[worker].lock();
