@@ -73,6 +73,23 @@ pub enum Deed {
     Card(card::CardLie),
     /// The clocks.
     Time(TimeLie),
+    /// The second processor.
+    Processor(ProcessorLie),
+}
+
+/// What L0 does with the guest's second processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessorLie {
+    /// Its creation is refused.
+    Refused,
+    /// It is said to be created, and never runs.
+    Never,
+    /// It runs only once the guest has its first report.
+    Late,
+    /// It runs before the guest asks, from the state that was measured at the launch.
+    Unasked,
+    /// It gets an NMI, once the guest has its first report.
+    Nmi,
 }
 
 /// What L0 does to the clocks.
@@ -155,6 +172,14 @@ impl Attack {
     /// The attack of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         ATTACKS.iter().find(|attack| attack.name == name)
+    }
+
+    /// How many processors the guest needs for it.
+    pub fn cpus(&self) -> u32 {
+        match self.deed {
+            Deed::Processor(_) => 2,
+            _ => 1,
+        }
     }
 
     /// The rule that L0 would hold against the guest for what the attack brings about.

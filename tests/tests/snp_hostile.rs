@@ -10,14 +10,11 @@ use std::time::Duration;
 
 use cloister_client::{Client, ClientError, Refusal};
 use cloister_emulator::hostile::{ATTACKS, Attack, Outcome};
-use cloister_protocol::api::paths;
 use cloister_protocol::api::summarize::{Message, Request, Response, Style};
-use cloister_protocol::evidence::to_hex;
 use cloister_tests::guests::{ANSWER_TIMEOUT, emulated_platform, fixture_image, qemu};
-use cloister_tests::raw::get;
 use cloister_verifier::Check;
 use xtask::attestation;
-use xtask::qemu::{Guest, GuestError, Platform};
+use xtask::qemu::{Guest, GuestError, GuestOptions, Platform};
 
 /// No attack takes a guest longer to serve or to stop.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -28,7 +25,6 @@ const LONGEST: &str = "report-busy";
 
 /// How often evidence is asked for.
 const ATTEMPTS: usize = 3;
-const CPUS: u32 = 1;
 
 #[test]
 fn no_attack_makes_the_guest_serve_wrongly() {
@@ -66,25 +62,29 @@ fn no_attack_makes_the_guest_serve_wrongly() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-/// The guest with L0's options.
-fn start(options: &str) -> Guest {
+/// The guest with L0's options, and with so many processors.
+fn start(options: &str, cpus: u32) -> Guest {
     let platform = emulated_platform().with_options(options);
     let platform = Platform::SnpEmulated(platform.expect("a folder for its log"));
-    Guest::start(qemu(), &fixture_image().guest_options(platform)).expect("QEMU starts")
+    let options = GuestOptions {
+        cpus,
+        ..fixture_image().guest_options(platform)
+    };
+    Guest::start(qemu(), &options).expect("QEMU starts")
 }
 
 /// What a guest of an honest hypervisor answers to [`request`].
 fn honest_answer() -> Response {
-    let mut guest = start("");
+    let mut guest = start("", 1);
     guest
         .wait_ready(LIMIT)
         .unwrap_or_else(|error| panic!("{error}"));
-    served(&guest).unwrap_or_else(|error| panic!("{error}"))
+    served(&guest, 1).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs a guest under an attack. What it did, or how that is not what it must do.
 fn carry_out(attack: &Attack, honest: &Response) -> Result<String, String> {
-    let mut guest = start(&format!("hostile={}", attack.name));
+    let mut guest = start(&format!("hostile={}", attack.name), attack.cpus());
     let did = match guest.wait_ready(LIMIT) {
         Ok(_) => when_ready(&mut guest, attack, honest),
         Err(GuestError::Stopped(_) | GuestError::Ended { .. }) => when_ended(&guest, attack),
@@ -108,7 +108,7 @@ fn carry_out(attack: &Attack, honest: &Response) -> Result<String, String> {
 fn when_ready(guest: &mut Guest, attack: &Attack, honest: &Response) -> Result<String, String> {
     match attack.expected {
         Outcome::NoEffect => {
-            let answer = served(guest)?;
+            let answer = served(guest, attack.cpus())?;
             if (&answer.summary, answer.usage) != (&honest.summary, honest.usage) {
                 return Err(format!("another answer: {answer:?}"));
             }
@@ -117,10 +117,8 @@ fn when_ready(guest: &mut Guest, attack: &Attack, honest: &Response) -> Result<S
         Outcome::Refused(check) => return refused(guest, check),
         _ => {}
     }
-    let (path, name) = (paths::EVIDENCE, paths::NONCE_PARAMETER);
-    let evidence = get(guest.port(), &format!("{path}?{name}={}", to_hex(&[7; 32])));
-    if evidence.status == 200 {
-        return Err("the guest attests although it must stop".to_owned());
+    if let Ok(answer) = served(guest, attack.cpus()) {
+        return Err(format!("it must stop, and answers {answer:?}"));
     }
     match guest.wait_stopped(LIMIT) {
         Ok(_) | Err(GuestError::Ended { .. }) => when_ended(guest, attack),
@@ -187,7 +185,7 @@ fn request() -> Request {
 
 /// A guest whose evidence clients refuse for one check.
 fn refused(guest: &Guest, check: &str) -> Result<String, String> {
-    match connect(guest) {
+    match connect(guest, 1) {
         Err(ClientError::Refused(Refusal::Evidence(appraisal))) => {
             let failed = |found: &&Check| !found.outcome.is_acceptable();
             let failed: Vec<_> = appraisal.checks().iter().filter(failed).collect();
@@ -204,17 +202,17 @@ fn refused(guest: &Guest, check: &str) -> Result<String, String> {
 }
 
 /// The answer of a guest whose evidence was accepted twice, each time for a fresh nonce.
-fn served(guest: &Guest) -> Result<Response, String> {
-    let accepted = || connect(guest).map_err(|error| error.to_string());
+fn served(guest: &Guest, cpus: u32) -> Result<Response, String> {
+    let accepted = || connect(guest, cpus).map_err(|error| error.to_string());
     accepted()?;
     let answer = accepted()?.summarize(&request());
     answer.map_err(|error| error.to_string())
 }
 
 /// A client that checks everything: signature, certificates, measurement, key binding, epoch, nonce.
-fn connect(guest: &Guest) -> Result<Client, ClientError> {
+fn connect(guest: &Guest, cpus: u32) -> Result<Client, ClientError> {
     let platform = Platform::SnpEmulated(emulated_platform().clone());
-    let policy = attestation::policy(&platform, fixture_image(), CPUS).expect("a row");
+    let policy = attestation::policy(&platform, fixture_image(), cpus).expect("a row");
     let connect = || Client::connect(&guest.url(), ANSWER_TIMEOUT, policy.clone());
     for _ in 1..ATTEMPTS {
         match connect() {

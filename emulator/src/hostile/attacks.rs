@@ -5,7 +5,7 @@ use super::card::CardLie;
 use super::fw_cfg::{FilesLie, TransferLie};
 use super::message::MessageLie;
 use super::requests::{CpuidPageLie, GhcbLie, MsrLie, PageStateLie};
-use super::{Attack, Deed, Event, Moment, Outcome, PageDeed, TimeLie};
+use super::{Attack, Deed, Event, Moment, Outcome, PageDeed, ProcessorLie, TimeLie};
 
 /// Set of the specification, and of the guest's own reasons.
 const GENERAL: u8 = 0;
@@ -510,6 +510,43 @@ pub const ATTACKS: &[Attack] = &[
         "the security processor is said to be busy, for ever",
         Deed::Message(MessageLie::Busy),
         stopped(0x76, "too busy"),
+    ),
+    // The second processor.
+    attack(
+        "cpus-many",
+        "fw_cfg: 65,535 processors",
+        Deed::Files(FilesLie::Processors),
+        Outcome::NoEffect,
+    ),
+    attack(
+        "ap-refused",
+        "the second processor is not created",
+        Deed::Processor(ProcessorLie::Refused),
+        Outcome::NoEffect,
+    ),
+    attack(
+        "ap-never",
+        "the second processor is said to be created, and never runs",
+        Deed::Processor(ProcessorLie::Never),
+        Outcome::NoEffect,
+    ),
+    attack(
+        "ap-late",
+        "the second processor runs when the guest has given it up",
+        Deed::Processor(ProcessorLie::Late),
+        Outcome::NoEffect,
+    ),
+    attack(
+        "ap-unasked",
+        "the second processor runs before the guest asks, from its state at the launch",
+        Deed::Processor(ProcessorLie::Unasked),
+        Outcome::NoEffect,
+    ),
+    attack(
+        "ap-nmi",
+        "NMI on the second processor, while it waits for work",
+        Deed::Processor(ProcessorLie::Nmi),
+        stopped(0x12, "cpu 1: vector 2 "),
     ),
     // Time.
     attack(

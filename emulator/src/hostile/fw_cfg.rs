@@ -2,6 +2,8 @@
 
 /// The directory's item.
 pub const DIRECTORY: u16 = 0x19;
+/// The item with the number of processors.
+const CPU_COUNT: u16 = 0x05;
 /// Bytes of an entry of the directory; before the first one is their number.
 pub const ENTRY_BYTES: u32 = 64;
 const COUNT_BYTES: u32 = 4;
@@ -31,6 +33,8 @@ pub enum FilesLie {
     MapWithoutImage,
     /// The memory map has more RAM than there is.
     MapTooLarge,
+    /// The machine is said to have 65,535 processors.
+    Processors,
     /// The model is said to be one byte longer.
     ModelLonger,
     /// The model is said to be one byte shorter.
@@ -102,17 +106,17 @@ impl FilesLie {
     /// The forgery; `None` if there is no such file.
     pub fn forge(self, files: &Files<'_>) -> Option<Forgery> {
         const HUGE: u32 = u32::MAX;
-        const DIRECTORY_ITEM: u16 = 0x05;
         let size = |file: File, bytes: u32| {
             let place = COUNT_BYTES + file.index * ENTRY_BYTES;
             Patch::new(DIRECTORY, place, &bytes.to_be_bytes())
         };
         let patches = match self {
+            Self::Processors => [Some(Patch::new(CPU_COUNT, 0, &[0xff; 2])), None],
             Self::Count => [Some(Patch::new(DIRECTORY, 0, &HUGE.to_be_bytes())), None],
             Self::MapSize => [Some(size(files.map, HUGE)), None],
             Self::MapItem => {
                 let place = COUNT_BYTES + files.map.index * ENTRY_BYTES + 4;
-                let item = DIRECTORY_ITEM.to_be_bytes();
+                let item = CPU_COUNT.to_be_bytes();
                 [Some(Patch::new(DIRECTORY, place, &item)), None]
             }
             Self::ModelLonger => [Some(size(files.model?, files.model?.bytes + 1)), None],
@@ -288,6 +292,7 @@ mod tests {
         assert!(map[..4 + 128].iter().all(|byte| *byte == 0));
         let item = read(FilesLie::MapItem, DIRECTORY, 4 + 3 * 64);
         assert_eq!(item[4 + 128..4 + 134], [0, 0, 0, 0, 0, 5]);
+        assert_eq!(read(FilesLie::Processors, 5, 3), [255, 255, 0]);
         let longer = read(FilesLie::ModelLonger, DIRECTORY, 4 + 6 * 64);
         assert_eq!(longer[4 + 320..4 + 324], 1001u32.to_be_bytes());
     }

@@ -81,3 +81,11 @@ pub(crate) fn set_xcr0(value: u64) {
     // SAFETY: CR4.OSXSAVE is set by the start code; the caller vouches for the value.
     unsafe { asm!("xsetbv", in("ecx") 0, in("eax") low, in("edx") high, options(nostack)) };
 }
+
+/// Halts this processor for good.
+pub(crate) fn halt() -> ! {
+    loop {
+        // SAFETY: the processor waits; what wakes it changes nothing.
+        unsafe { asm!("hlt", options(nomem, nostack)) };
+    }
+}

@@ -55,6 +55,7 @@ pub(crate) fn vmgexit(exit: &mut Exit<'_>) {
     exit.state().ghcb_msr = exit.platform.hostile.msr_answer(request, answer);
     if matches!(request, Request::RegisterGhcb { .. }) {
         hostile::inject(exit, Moment::Boot);
+        exit.platform.hostile.at_registration();
     }
 }
 

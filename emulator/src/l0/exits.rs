@@ -71,14 +71,17 @@ pub(crate) fn handle(exit: &mut Exit<'_>) {
 /// What was being delivered when the exit came has to be delivered again. A software interrupt comes
 /// again by itself, as RIP is still at its instruction.
 ///
-/// TCG reports an external interrupt as an exception too (its defect D), and would then refuse a
+/// TCG reports an external interrupt and an NMI as an exception too (its defect D), and would then refuse a
 /// vector that no exception has.
 fn again(exit: &mut Exit<'_>) {
+    const NMI: u64 = 2;
+    const NMI_TYPE: u64 = 2 << 8;
     const FIRST_INTERRUPT: u64 = 32;
     let event = exit.cpu.vmcb().u64(control::EXIT_INTERRUPT);
     let valid = event & EVENT_VALID != 0 && event & EVENT_TYPE != SOFTWARE_INTERRUPT;
     let event = match event & VECTOR {
         _ if !valid => 0,
+        NMI => NMI | NMI_TYPE | EVENT_VALID,
         FIRST_INTERRUPT.. => event & (VECTOR | EVENT_VALID),
         _ => event,
     };

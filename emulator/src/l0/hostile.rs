@@ -5,14 +5,14 @@
 use crate::exits;
 use crate::log::log;
 use crate::machine::{Exit, GuestMemory};
-use crate::{fw_cfg, log, memory, page_state};
+use crate::{fw_cfg, log, memory, page_state, smp};
 use cloister_emulator::exit;
 use cloister_emulator::ghcb::Event as Request;
 use cloister_emulator::hostile::card::Card;
 use cloister_emulator::hostile::fw_cfg::{Files, Forgery, MAX_MAP_BYTES, Reading, Transfer};
 use cloister_emulator::hostile::message::MessageLie;
 use cloister_emulator::hostile::requests::PageStateLie;
-use cloister_emulator::hostile::{Attack, Deed, Event, Moment, PageDeed};
+use cloister_emulator::hostile::{Attack, Deed, Event, Moment, PageDeed, ProcessorLie};
 use cloister_emulator::msr_protocol;
 use cloister_emulator::page::{C_BIT, Page};
 use cloister_emulator::psc::{self, Operation};
@@ -33,6 +33,8 @@ pub(crate) struct Hostile {
     /// Responses to guest messages so far, and the first one.
     responses: u32,
     first_response: Page,
+    /// The state of a second processor that was not started when the guest asked.
+    withheld: Option<Page>,
     forgery: Option<Forgery>,
     reading: Reading,
     transfers: Transfers,
@@ -74,6 +76,7 @@ impl Hostile {
             is_done: false,
             responses: 0,
             first_response: Page::ZERO,
+            withheld: None,
             forgery,
             reading: Reading::default(),
             transfers: Transfers::default(),
@@ -156,6 +159,48 @@ impl Hostile {
         let status = lie.status()?;
         self.done(format_args!("a guest message ends with {status:#x}"));
         Some(status)
+    }
+
+    /// The second processor's state, where it is to be created now; otherwise whether its creation succeeds.
+    pub(crate) fn creation(&mut self, state: Page) -> Result<Page, bool> {
+        let (what, told) = match self.deed() {
+            Some(Deed::Processor(ProcessorLie::Refused)) => ("it is refused", false),
+            Some(Deed::Processor(ProcessorLie::Never)) => ("it is left to wait", true),
+            Some(Deed::Processor(ProcessorLie::Late)) => {
+                self.withheld = Some(state);
+                log!("the second processor's creation is put off");
+                return Err(true);
+            }
+            _ => return Ok(state),
+        };
+        self.done(format_args!("the second processor's creation: {what}"));
+        Err(told)
+    }
+
+    /// What becomes of the second processor once the guest has its first report.
+    fn after_first_report(&mut self) {
+        if self.is_done || self.responses == 0 {
+            return;
+        }
+        match (self.deed(), self.withheld.take()) {
+            (Some(Deed::Processor(ProcessorLie::Nmi)), _) => {
+                smp::send_nmi();
+                self.done(format_args!("NMI sent to the second processor"));
+            }
+            (_, Some(state)) => {
+                smp::start(state);
+                self.done(format_args!("the second processor is created now"));
+            }
+            _ => {}
+        }
+    }
+
+    /// At the guest's first request that is not the reset code's.
+    pub(crate) fn at_registration(&mut self) {
+        let unasked = self.deed() == Some(Deed::Processor(ProcessorLie::Unasked));
+        if unasked && !self.is_done && smp::start_measured() {
+            self.done(format_args!("the second processor runs"));
+        }
     }
 
     /// The response to a guest message.

@@ -1,6 +1,7 @@
 //! Instructions that L0 carries out for the guest.
 
 use crate::exits;
+use crate::log::log;
 use crate::machine::Exit;
 use crate::{events, page_state};
 use cloister_emulator::exit;
@@ -59,9 +60,14 @@ pub(crate) fn inject_invalid(exit: &mut Exit<'_>) {
     exit.cpu.vmcb_mut().set_u64(control::INJECT, INJECT_UD);
 }
 
-/// HLT: the next interrupt comes to a CPU that loops.
+/// HLT: the next interrupt comes to a CPU that loops. The second CPU may halt for good.
 pub(crate) fn halt(exit: &mut Exit<'_>) {
     if exit.cpu.saved(field::RFLAGS) & RFLAGS_IF == 0 {
+        if exit.number > 0 {
+            log!("cpu {} halts with interrupts off, for good", exit.number);
+            exit.state().is_halted = true;
+            return;
+        }
         exit.diagnose(format_args!(
             "HLT with interrupts off: nothing can wake this CPU"
         ))

@@ -1,5 +1,6 @@
 //! The platform's state, and the loop that runs a guest CPU.
 
+use crate::cpu;
 use crate::entry::MAX_CPUS;
 use crate::exits;
 use crate::hostile::Hostile;
@@ -47,6 +48,8 @@ pub(crate) struct CpuState {
     pub(crate) ghcb: Option<u64>,
     /// CR3 as the guest wrote it; the processor's has the C-bit.
     pub(crate) cr3: u64,
+    /// It never runs again.
+    pub(crate) is_halted: bool,
 }
 
 /// After so many exits the statistics are logged.
@@ -67,18 +70,26 @@ pub(crate) fn run(number: usize) -> ! {
     let mut cpu = CPUS[number].lock();
     loop {
         cpu.run();
-        let mut platform = PLATFORM.lock();
-        let platform = platform.as_mut().expect("launched before it runs");
-        platform.statistics.exits += 1;
-        if platform.statistics.exits.is_multiple_of(EXITS_PER_LOG) {
-            platform.log_statistics();
+        if !goes_on(number, &mut cpu) {
+            cpu::halt();
         }
-        exits::handle(&mut Exit {
-            number,
-            cpu: &mut cpu,
-            platform,
-        });
     }
+}
+
+/// Handles an exit. False: the CPU never runs again.
+fn goes_on(number: usize, cpu: &mut Cpu) -> bool {
+    let mut platform = PLATFORM.lock();
+    let platform = platform.as_mut().expect("launched before it runs");
+    platform.statistics.exits += 1;
+    if platform.statistics.exits.is_multiple_of(EXITS_PER_LOG) {
+        platform.log_statistics();
+    }
+    exits::handle(&mut Exit {
+        number,
+        cpu,
+        platform,
+    });
+    !platform.cpus[number].is_halted
 }
 
 impl Platform {

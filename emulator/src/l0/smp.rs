@@ -104,9 +104,8 @@ pub(crate) fn startup(command: u32) {
     if command & DELIVERY_MODE != STARTUP || fw_cfg_cpus() < 2 {
         return;
     }
-    if let Some(state) = RESET_STATE.get() {
+    if start_measured() {
         log!("STARTUP signal: the second CPU begins in its measured state");
-        *START.lock() = Some(state.clone());
     }
 }
 
@@ -156,6 +155,30 @@ pub(crate) fn create(exit: &mut Exit<'_>, creation: ApCreation) -> Result<u64, G
         creation.vmsa
     );
     exit.platform.cpus[number].cr3 = state.u64(field::CR3);
-    *START.lock() = Some(state);
+    match exit.platform.hostile.creation(state) {
+        Ok(state) => start(state),
+        Err(true) => {}
+        Err(false) => return Err(GhcbError::InvalidInput),
+    }
     Ok(0)
+}
+
+/// Lets the second processor begin with a state, if it waits.
+pub(crate) fn start(state: Page) {
+    *START.lock() = Some(state);
+}
+
+/// Lets the second processor begin in its measured state. False if there is none.
+pub(crate) fn start_measured() -> bool {
+    let state = RESET_STATE.get().filter(|_| fw_cfg_cpus() > 1);
+    state.cloned().map(start).is_some()
+}
+
+/// Sends an NMI to the second processor. It is not intercepted.
+pub(crate) fn send_nmi() {
+    const DESTINATION: u64 = 0xfee0_0310;
+    const SECOND: u32 = 1 << 24;
+    const NMI: u32 = 4 << 8 | 1 << 14;
+    memory::write_device(DESTINATION, &SECOND.to_le_bytes());
+    memory::write_device(APIC_ICR, &NMI.to_le_bytes());
 }

@@ -167,6 +167,7 @@ fn flip(hostile: &mut Hostile) {
 /// The guest has told the card that a queue has something new.
 fn after_notification(exit: &mut Exit<'_>, notified: u16) {
     let hostile = &mut exit.platform.hostile;
+    hostile.after_first_report();
     match hostile.deed() {
         Some(Deed::Card(CardLie::Links)) => {
             hostile.card.queues().for_each(link_beyond);
