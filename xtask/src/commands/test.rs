@@ -308,7 +308,8 @@ fn oracle(workspace: &Workspace) -> Result<Verdict, CommandError> {
 fn end_to_end(workspace: &Workspace) -> Result<Verdict, CommandError> {
     let qemu = Qemu::find_or_install()?;
     eprintln!("QEMU {}, {}", qemu.version(), Accelerator::Tcg.describe());
-    let mut tests = end_to_end_tests(&["--lib", "--test", "end_to_end", "--test", "guest_faults"]);
+    let words = ["--lib", "--test", "end_to_end", "--test", "guest_faults"];
+    let mut tests = end_to_end_tests(&[&words[..], &["--test", "smp"]].concat());
     command(workspace, "end-to-end", &mut tests)
 }
 
