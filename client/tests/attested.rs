@@ -1,9 +1,11 @@
 //! The client and evidence that an emulated platform signed: what `ask` sends, what `verify` says.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,11 +16,9 @@ use cloister_protocol::api::{media, paths};
 use cloister_protocol::evidence::{Evidence, Kind, parse_nonce, report_data};
 use cloister_protocol::keyconfig::Epoch;
 use cloister_protocol::ohttp::Gateway;
+use common::{ACCEPTED, File, REFUSED, text};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
-
-const ACCEPTED: i32 = 0;
-const REFUSED: i32 = 3;
 
 const MEASUREMENT: [u8; 48] = [0xab; 48];
 
@@ -116,33 +116,6 @@ fn trust() -> Vec<String> {
 fn cloister(words: &[&str], more: &[String]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloister"));
     command.args(words).args(more).output().expect("it runs")
-}
-
-fn text(output: &Output) -> String {
-    let both = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8(both).expect("text")
-}
-
-/// A file that is removed when dropped.
-struct File(PathBuf);
-
-impl File {
-    fn new(name: &str, bytes: &[u8]) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::write(&path, bytes).expect("written");
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("a plain name")
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        // What is left behind is overwritten by the next run.
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 fn verify_file(name: &str, evidence: &Evidence, more: &[String]) -> (Option<i32>, String) {

@@ -1,12 +1,14 @@
 //! `cloister verify` as people run it: output and exit status, on real reports.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const ACCEPTED: i32 = 0;
+use common::{ACCEPTED, File, REFUSED, text};
+
 const FAILED: i32 = 1;
 const WRONG_USAGE: i32 = 2;
-const REFUSED: i32 = 3;
 
 /// A report of a Genoa machine with an SNP firmware that has known holes by now.
 const REPORT: &str = "reports/v3-genoa-vcek-227a641d.bin";
@@ -30,33 +32,6 @@ fn verify(words: &[&str]) -> Output {
     command.args(words).output().expect("the program runs")
 }
 
-fn text(output: &Output) -> String {
-    let both = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8(both).expect("text")
-}
-
-/// A policy file that is removed when dropped.
-struct PolicyFile(PathBuf);
-
-impl PolicyFile {
-    fn new(name: &str, content: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::write(&path, content).expect("written");
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("a plain name")
-    }
-}
-
-impl Drop for PolicyFile {
-    fn drop(&mut self) {
-        // What is left behind is overwritten by the next run.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 #[test]
 fn a_report_with_known_holes_is_refused_for_that_alone() {
     let output = verify(&["--measurement", MEASUREMENT]);
@@ -75,7 +50,7 @@ fn a_report_with_known_holes_is_refused_for_that_alone() {
 
 #[test]
 fn a_policy_decides_what_is_accepted() {
-    let policy = PolicyFile::new("low-floor.json", LOW_FLOOR);
+    let policy = File::new("low-floor.json", LOW_FLOOR.as_bytes());
     let words = ["--policy", policy.path()];
     let output = verify(&[&words[..], &["--measurement", MEASUREMENT]].concat());
     assert_eq!(output.status.code(), Some(ACCEPTED), "{}", text(&output));
@@ -115,7 +90,7 @@ fn mistakes_are_named() {
         (r#"{ "products": ["Rome"] }"#, "Milan, Genoa, Turin"),
         (r#"{ "measurements": ["12"] }"#, "96 hexadecimal digits"),
     ] {
-        let policy = PolicyFile::new("wrong.json", content);
+        let policy = File::new("wrong.json", content.as_bytes());
         let output = verify(&["--policy", policy.path()]);
         assert_eq!(output.status.code(), Some(FAILED), "{content}");
         let text = text(&output);

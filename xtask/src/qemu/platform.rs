@@ -86,23 +86,21 @@ impl EmulatedPlatform {
     pub fn prepare(workspace: &Workspace) -> Result<Self, PlatformError> {
         let l0 = guest_build::build_l0(workspace)?;
         let keys = Arc::new(open_keys()?);
-        let folder = tempfile::Builder::new().prefix("cloister-").tempdir()?;
-        let platform = Self {
-            options: String::new(),
-            l0,
-            keys,
-            folder: Arc::new(folder),
-        };
-        platform.sign_in_background()?;
-        Ok(platform)
+        Ok(Self::start(l0, keys, "")?)
     }
 
     /// The same platform for one more guest beside others: with words for the hypervisor and a log of its own.
     pub fn with_options(&self, options: &str) -> io::Result<Self> {
+        Self::start(self.l0.clone(), Arc::clone(&self.keys), options)
+    }
+
+    fn start(l0: PathBuf, keys: Arc<Hierarchy>, options: &str) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("cloister-").tempdir()?;
         let platform = Self {
             options: options.to_owned(),
-            folder: Arc::new(tempfile::Builder::new().prefix("cloister-").tempdir()?),
-            ..self.clone()
+            l0,
+            keys,
+            folder: Arc::new(folder),
         };
         platform.sign_in_background()?;
         Ok(platform)
