@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum as _;
 use cloister_client::{Attestation, Client};
 use cloister_protocol::api::summarize::{Response, Style};
 use serde_json::json;
 
 use super::run::READY_TIMEOUT;
-use super::{CommandError, model_or_default, platform, snp_is_for_run};
+use super::{CommandError, model_or_default, platform};
 use crate::attestation;
-use crate::cli::{DemoArgs, Outcome, Tee};
+use crate::cli::{DemoArgs, Outcome};
 use crate::example;
 use crate::image_build::{self, Image};
 use crate::models::ModelChoice;
@@ -37,21 +36,16 @@ struct Shown {
 
 /// Runs the demonstration.
 pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, CommandError> {
-    let accelerator = match arguments.tee {
-        Tee::Plain => Accelerator::detect(),
-        Tee::SnpEmulated => Accelerator::Tcg,
-        Tee::Snp => return Err(snp_is_for_run()),
-    };
-    let model = model_or_default(arguments.model.as_ref(), accelerator);
-    if matches!(model, ModelChoice::None | ModelChoice::Fixture) {
+    if let Some(ModelChoice::None | ModelChoice::Fixture) = arguments.model {
         return Err(CommandError::Usage(
             "the demonstration needs a real model".to_owned(),
         ));
     }
-    introduce(accelerator, &model, arguments);
     let build_started = Instant::now();
-    let image = image_build::build(workspace, &model, &workspace.image())?;
     let platform = platform(workspace, arguments.tee)?;
+    let model = model_or_default(arguments.model.as_ref(), platform.accelerator());
+    introduce(&platform, &model, arguments);
+    let image = image_build::build(workspace, &model, &workspace.image())?;
     let qemu = Qemu::find_or_install()?;
     let build_took = build_started.elapsed();
 
@@ -93,10 +87,13 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     }))
 }
 
-fn introduce(accelerator: Accelerator, model: &ModelChoice, arguments: &DemoArgs) {
-    let platform = arguments.tee.to_possible_value();
-    let platform = platform.as_ref().map_or("", |value| value.get_name());
-    eprintln!("Platform {platform} on {}.", accelerator.describe());
+fn introduce(platform: &Platform, model: &ModelChoice, arguments: &DemoArgs) {
+    let accelerator = platform.accelerator();
+    eprintln!(
+        "Platform {} on {}.",
+        platform.name(),
+        accelerator.describe()
+    );
     if accelerator == Accelerator::Tcg && arguments.model.is_none() {
         eprintln!(
             "Because the CPU is emulated, the model is `small`; `--model standard` writes better and is slower."

@@ -90,12 +90,11 @@ fn platform(workspace: &Workspace, tee: Tee) -> Result<Platform, CommandError> {
     match tee {
         Tee::Plain => Ok(Platform::Plain(Accelerator::detect())),
         Tee::SnpEmulated => Ok(Platform::SnpEmulated(EmulatedPlatform::prepare(workspace)?)),
-        Tee::Snp => Err(snp_is_for_run()),
+        Tee::Snp => {
+            let advice = "--tee snp is for `cargo xtask run`, on an SEV-SNP host";
+            Err(CommandError::Usage(advice.to_owned()))
+        }
     }
-}
-
-fn snp_is_for_run() -> CommandError {
-    CommandError::Usage("--tee snp is for `cargo xtask run`, on an SEV-SNP host".to_owned())
 }
 
 /// The model that was asked for, else the one that suits how fast the guest's CPU will be.

@@ -44,13 +44,6 @@ pub struct GuestOptions {
     pub extra: Vec<OsString>,
 }
 
-impl GuestOptions {
-    /// The words behind QEMU's name, for a guest that is reached at this port.
-    pub fn command_line(&self, port: u16) -> Vec<OsString> {
-        arguments(self, port)
-    }
-}
-
 /// A guest could not be started, or did not get where it should.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
@@ -149,7 +142,7 @@ impl Guest {
 
     fn start_on(qemu: &Qemu, options: &GuestOptions, port: u16) -> Result<Self, GuestError> {
         let mut command = qemu.command();
-        command.args(arguments(options, port));
+        command.args(options.command_line(port));
         let started = Instant::now();
         let mut child = spawn_tied(&command).map_err(GuestError::Start)?;
         let (console, complaints) = (Arc::new(Console::default()), Arc::new(Console::default()));
@@ -410,24 +403,25 @@ impl GuestOptions {
             false => Ok(()),
         }
     }
-}
 
-fn arguments(options: &GuestOptions, port: u16) -> Vec<OsString> {
-    let devices = devices(options, port);
-    match &options.platform {
-        Platform::Plain(accelerator) => [plain(options, *accelerator), devices].concat(),
-        Platform::SnpEmulated(platform) => Machine {
-            l0: platform.l0().into(),
-            firmware: Some(options.rom.clone()),
-            memory_mib: options.memory_mib.next_multiple_of(2),
-            cpus: options.cpus,
-            options: platform.options.clone(),
-            log: platform.log(),
-            signer: Some(platform.signer()),
-            extra: devices,
+    /// The words behind QEMU's name, for a guest that is reached at this port.
+    pub fn command_line(&self, port: u16) -> Vec<OsString> {
+        let devices = devices(self, port);
+        match &self.platform {
+            Platform::Plain(accelerator) => [plain(self, *accelerator), devices].concat(),
+            Platform::SnpEmulated(platform) => Machine {
+                l0: platform.l0().into(),
+                firmware: Some(self.rom.clone()),
+                memory_mib: self.memory_mib.next_multiple_of(2),
+                cpus: self.cpus,
+                options: platform.options.clone(),
+                log: platform.log(),
+                signer: Some(platform.signer()),
+                extra: devices,
+            }
+            .arguments(),
+            Platform::Snp(launch) => [launch.machine(self), devices].concat(),
         }
-        .arguments(),
-        Platform::Snp(launch) => [launch.machine(options), devices].concat(),
     }
 }
 
@@ -504,7 +498,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_the_documented_one() {
-        let words = arguments(&options(), 8123);
+        let words = options().command_line(8123);
         let line = words
             .iter()
             .map(|word| word.to_string_lossy())
