@@ -1,47 +1,82 @@
 //! Elementwise arithmetic of the transformer. Floats only where integers would not do: under emulation one float
-//! operation costs as much as 25 int8 multiply-adds.
+//! operation costs as much as 25 int8 multiply-adds. No multiplication and addition is fused, so that every processor
+//! gives the same bits.
 
-/// `value * 2^exponent`, rounded to nearest even; zero below the smallest normal number, the largest number above it.
+use crate::layout::activations::ROUND;
+use alloc::vec::Vec;
+
+/// `value * 2^exponent`, rounded to nearest even. Exponents are clamped to [`EXPONENTS`], so that the result is always
+/// a finite number.
 pub(crate) fn scaled_f32(value: i64, exponent: i32) -> f32 {
-    if value == 0 {
-        return 0.0;
+    value as f32 * power_of_two(exponent)
+}
+
+/// Exponents of [`scaled_f32`]: the lowest normal number, and 2^64 * 2^63 is still below the largest one.
+pub(crate) const EXPONENTS: core::ops::RangeInclusive<i32> = -126..=64;
+
+/// `2^exponent`, clamped to [`EXPONENTS`].
+pub(crate) fn power_of_two(exponent: i32) -> f32 {
+    let exponent = exponent.clamp(*EXPONENTS.start(), *EXPONENTS.end());
+    f32::from_bits(((exponent + 127) as u32) << 23)
+}
+
+/// The exponent `e` of the largest magnitude, in `[2^e, 2^(e + 1))`; that of the smallest normal number for zeros.
+/// `largest` is the bits of that magnitude.
+pub(crate) fn exponent_of(largest: u32) -> i32 {
+    (largest >> 23).cast_signed().clamp(1, 254) - 127
+}
+
+/// The bits of the largest magnitude; more than infinity's if there is one that is no number.
+pub(crate) fn largest(x: &[f32]) -> u32 {
+    // The bits of positive floats are ordered as the floats are: no floating-point comparison is needed.
+    x.iter()
+        .fold(0, |largest, x| {
+            largest.max((x.to_bits() & 0x7fff_ffff).cast_signed())
+        })
+        .cast_unsigned()
+}
+
+/// `x * 2^exponent`, rounded to nearest even. Results beyond 22 bits are some number.
+#[inline]
+pub(crate) fn to_integer(x: f32, exponent: i32) -> i32 {
+    let rounded = x * power_of_two(exponent) + ROUND;
+    rounded
+        .to_bits()
+        .wrapping_sub(ROUND.to_bits())
+        .cast_signed()
+}
+
+/// `x / 2^exponent`, rounded, from the bits of the float. The result must fit 24 bits; infinities count as the
+/// largest number.
+pub(crate) fn fixed(x: f32, exponent: i32) -> i32 {
+    let bits = x.to_bits();
+    let biased = (bits >> 23 & 0xff) as i32;
+    if biased == 0 {
+        return 0;
     }
-    let magnitude = value.unsigned_abs();
-    let length = 64 - magnitude.leading_zeros();
-    // 24 bits of magnitude, the leading one among them.
-    let (mut fraction, mut power) = if length <= 24 {
-        ((magnitude << (24 - length)) as u32, length as i32 - 24)
-    } else {
-        let drop = length - 24;
-        let odd = magnitude >> drop & 1;
-        // No overflow: |i64| leaves the top bit free.
-        (
-            ((magnitude + (1 << (drop - 1)) - 1 + odd) >> drop) as u32,
-            drop as i32,
-        )
+    let mantissa = (bits & 0x7f_ffff | 0x80_0000) as i32;
+    let drop = exponent - (biased - 127 - 23);
+    let magnitude = match drop {
+        ..=0 => mantissa,
+        1..=24 => (mantissa + (1 << (drop - 1))) >> drop,
+        _ => 0,
     };
-    if fraction >> 24 != 0 {
-        fraction >>= 1;
-        power += 1;
-    }
-    let biased = exponent.saturating_add(power + 23 + 127);
-    let sign = if value < 0 { 1 << 31 } else { 0 };
-    match biased {
-        ..=0 => 0.0,
-        1..=254 => f32::from_bits(sign | (biased as u32) << 23 | fraction & 0x7f_ffff),
-        _ => f32::MAX.copysign(value.signum() as f32),
+    if bits >> 31 == 1 {
+        -magnitude
+    } else {
+        magnitude
     }
 }
 
 /// Fraction bits of [`exp2_neg`]'s argument.
 pub(crate) const EXP2_ARGUMENT_BITS: u32 = 16;
 /// Fraction bits of [`exp2_neg`]'s result.
-pub(crate) const EXP2_RESULT_BITS: u32 = 40;
+pub(crate) const EXP2_RESULT_BITS: u32 = 30;
 
-/// `2^(-i / 256)` for `i` in 0..=256, with 40 fraction bits.
-static EXP2_TABLE: [u64; 257] = exp2_table();
+/// `2^(-i / 256)` for `i` in 0..=256, with 30 fraction bits.
+pub(crate) static EXP2_TABLE: [i32; 257] = exp2_table();
 
-const fn exp2_table() -> [u64; 257] {
+const fn exp2_table() -> [i32; 257] {
     const ONE: u128 = 1 << 62;
     // Eight square roots of 1/2 give 2^(-1/256).
     let mut step = ONE / 2;
@@ -54,66 +89,55 @@ const fn exp2_table() -> [u64; 257] {
     let mut value = ONE;
     let mut index = 0;
     while index < 257 {
-        table[index] = (value >> (62 - EXP2_RESULT_BITS)) as u64;
+        table[index] = (value >> (62 - EXP2_RESULT_BITS)) as i32;
         value = (value * step) >> 62;
         index += 1;
     }
     table
 }
 
-/// `2^-x` for a fixed-point `x >= 0`: argument with 16 fraction bits, result with 40. Relative error below `2^-19`
-/// as long as the result has 20 bits.
-pub(crate) fn exp2_neg(x: u64) -> u64 {
-    let whole = x >> EXP2_ARGUMENT_BITS;
-    if whole > u64::from(EXP2_RESULT_BITS) {
-        return 0;
-    }
+/// `2^-(x / 2^16)` for the low 16 bits of `x`, with 30 fraction bits: in 2^29..=2^30.
+pub(crate) fn exp2_fraction(x: i32) -> i32 {
     let index = (x >> 8 & 0xff) as usize;
     let (upper, lower) = (EXP2_TABLE[index], EXP2_TABLE[index + 1]);
-    (upper - (((upper - lower) * (x & 0xff)) >> 8)) >> whole
+    // The difference has 22 bits.
+    upper - (((upper - lower) * (x & 0xff)) >> 8)
 }
 
-/// `gate * sigmoid(gate) * up`, elementwise into `gate`.
-pub(crate) fn swiglu(gate: &mut [f32], up: &[f32]) {
-    for (gate, up) in gate.iter_mut().zip(up) {
-        // e^-|gate|
-        let power = scaled_f32(
-            exp2_neg(log2_argument(*gate)).cast_signed(),
-            -(EXP2_RESULT_BITS as i32),
-        );
-        let numerator = if gate.is_sign_negative() { power } else { 1.0 };
-        *gate *= numerator / (1.0 + power) * up;
-    }
+/// `2^-x` for a fixed-point `x >= 0`: argument with 16 fraction bits, result with 30. Relative error below `2^-17`
+/// as long as the result has 18 bits.
+pub(crate) fn exp2_neg(x: i32) -> i32 {
+    let whole = (x >> EXP2_ARGUMENT_BITS).cast_unsigned();
+    exp2_fraction(x).checked_shr(whole).unwrap_or(0)
 }
 
-/// `|x| * log2(e)` with [`EXP2_ARGUMENT_BITS`] fraction bits, from the bits of the float; at least 128 counts as 128.
-fn log2_argument(x: f32) -> u64 {
-    const LOG2_E: u64 = 1_549_082_005; // log2(e) * 2^30
-    let bits = x.to_bits();
-    let exponent = bits >> 23 & 0xff;
-    if exponent >= 127 + 7 {
-        return 128 << EXP2_ARGUMENT_BITS;
-    }
-    let mantissa = u64::from(bits & 0x7f_ffff | 0x80_0000);
-    // mantissa * 2^(exponent - 150) * LOG2_E * 2^-30 * 2^16
-    (mantissa * LOG2_E).checked_shr(164 - exponent).unwrap_or(0)
+/// `log2(e)` with [`EXP2_ARGUMENT_BITS`] fraction bits.
+pub(crate) const SCALED_LOG2_E: f32 = core::f32::consts::LOG2_E * (1 << EXP2_ARGUMENT_BITS) as f32;
+/// Where the exponential of an activation function counts as zero: `2^-63`, and still an integer below 2^22.
+pub(crate) const EXPONENTIAL_LIMIT: f32 = (63 << EXP2_ARGUMENT_BITS) as f32;
+
+/// `gate * sigmoid(gate) * up`.
+pub(crate) fn swiglu(gate: f32, up: f32) -> f32 {
+    let x = to_integer((gate.abs() * SCALED_LOG2_E).min(EXPONENTIAL_LIMIT), 0);
+    // e^-|gate|
+    let whole = x >> EXP2_ARGUMENT_BITS;
+    let power = exp2_fraction(x) as f32 * power_of_two(-whole - EXP2_RESULT_BITS.cast_signed());
+    let numerator = if gate.is_sign_negative() { power } else { 1.0 };
+    gate * (numerator / (1.0 + power) * up)
 }
 
-/// RMSNorm (Zhang and Sennrich 2019): `out = x / sqrt(mean(x^2) + epsilon) * weight`.
-pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    // Eight partial sums, so that the compiler may keep them in one vector.
-    let mut sums = [0.0f32; 8];
-    let (eights, rest) = x.as_chunks::<8>();
-    for eight in eights {
-        for (sum, x) in sums.iter_mut().zip(eight) {
-            *sum += x * x;
-        }
+/// Partial sums of [`sum_of_16`].
+pub(crate) const SUMS: usize = 16;
+
+/// What partial sums add up to, in the order in which halves of a vector are added to each other.
+pub(crate) fn sum_of_16(mut sums: [f32; SUMS]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        let (low, high) = sums.split_at_mut(half);
+        low.iter_mut()
+            .zip(high)
+            .for_each(|(low, high)| *low += *high);
     }
-    let total: f32 = sums.iter().sum::<f32>() + rest.iter().map(|x| x * x).sum::<f32>();
-    let scale = 1.0 / libm::sqrtf(total / x.len() as f32 + epsilon);
-    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-        *out = x * scale * weight;
-    }
+    sums[0]
 }
 
 /// `x += y`.
@@ -126,30 +150,34 @@ pub(crate) fn add(x: &mut [f32], y: &[f32]) {
 /// Cosines and sines of one position's rotary embedding, `head_dim / 2` of each.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Rotation {
-    pub(crate) turns: alloc::vec::Vec<(f32, f32)>,
+    cosines: Vec<f32>,
+    sines: Vec<f32>,
 }
 
 impl Rotation {
     /// Rotary position embedding (Su et al. 2021) of `position`: pair `i` turns by `position * base^(-2i / head_dim)`.
     pub(crate) fn set(&mut self, position: usize, frequencies: &[f32]) {
-        self.turns.clear();
-        self.turns.extend(frequencies.iter().map(|frequency| {
-            let angle = position as f32 * frequency;
-            (libm::cosf(angle), libm::sinf(angle))
-        }));
+        let angles = frequencies
+            .iter()
+            .map(|frequency| position as f32 * frequency);
+        self.cosines.clear();
+        self.cosines.extend(angles.clone().map(libm::cosf));
+        self.sines.clear();
+        self.sines.extend(angles.map(libm::sinf));
     }
 
     /// Turns one head in place; the pairs are `(i, i + head_dim / 2)`.
     pub(crate) fn apply(&self, head: &mut [f32]) {
         let (first, second) = head.split_at_mut(head.len() / 2);
-        for ((first, second), (cos, sin)) in first.iter_mut().zip(second).zip(&self.turns) {
+        let turns = self.cosines.iter().zip(&self.sines);
+        for ((first, second), (cos, sin)) in first.iter_mut().zip(second).zip(turns) {
             (*first, *second) = (*first * cos - *second * sin, *first * sin + *second * cos);
         }
     }
 }
 
 /// `base^(-2i / head_dim)` for each pair `i` of a head.
-pub(crate) fn rope_frequencies(base: f32, head_dim: usize) -> alloc::vec::Vec<f32> {
+pub(crate) fn rope_frequencies(base: f32, head_dim: usize) -> Vec<f32> {
     (0..head_dim / 2)
         .map(|pair| 1.0 / libm::powf(base, 2.0 * pair as f32 / head_dim as f32))
         .collect()

@@ -1,6 +1,9 @@
 //! Makes tiles from rows of quantized blocks. The image builder uses it; the guest never does.
 
-use super::{BLOCK, EXPONENT_BYTES, Kind, SUPER_BLOCK, Spans, TILE_ROWS};
+use super::{
+    BLOCK, EXPONENT_BYTES, GROUP_BYTES, Kind, NIBBLE_BYTES, SUPER_BLOCK, Spans, TILE_ROWS,
+    pair_index,
+};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -42,7 +45,7 @@ impl fmt::Display for EncodeError {
 
 impl core::error::Error for EncodeError {}
 
-/// Appends one tile to `out`. `rows` are 1 to 8 rows of blocks, all of the same number of columns; missing rows of
+/// Appends one tile to `out`. `rows` are 1 to 16 rows of blocks, all of the same number of columns; missing rows of
 /// the last tile become zeros.
 ///
 /// # Errors
@@ -161,16 +164,15 @@ fn put_factors(
 ) {
     let subscales = spans.mins_end + index * kind.subscale_bytes();
     for (part, &factor) in block.subscales.iter().enumerate() {
-        tile[subscales + part * TILE_ROWS + lane] = factor.to_le_bytes()[0];
+        tile[subscales + pair_index(part, lane)] = factor.to_le_bytes()[0];
     }
-    // Two neighbours of one row lie side by side: one multiply-add of pairs takes both.
     let submins = spans.subscales_end + index * kind.submin_bytes();
     for (part, &factor) in block.submins.iter().enumerate() {
-        tile[submins + (part / 2 * TILE_ROWS + lane) * 2 + part % 2] = factor;
+        tile[submins + pair_index(part, lane)] = factor;
     }
 }
 
-/// Writes 32 quants of one row into their places among those of eight rows.
+/// Writes 32 quants of one row into their places among those of the tile.
 fn put_quants(kind: Kind, quants: &[i16; BLOCK], lane: usize, bytes: &mut [u8]) {
     for (column, &quant) in quants.iter().enumerate() {
         let (group, at) = (column / 4, 4 * lane + column % 4);
@@ -183,17 +185,18 @@ fn put_quants(kind: Kind, quants: &[i16; BLOCK], lane: usize, bytes: &mut [u8]) 
         }
         .to_le_bytes();
         match kind {
-            Kind::Byte => bytes[group * 32 + at] = unsigned[0],
+            Kind::Byte => bytes[group * GROUP_BYTES + at] = unsigned[0],
             Kind::Wide => {
                 let at = (column / 2 * TILE_ROWS + lane) * 4 + column % 2 * 2;
                 bytes[at..at + 2].copy_from_slice(&unsigned);
             }
-            _ => bytes[group % 4 * 32 + at] |= (unsigned[0] & 15) << (group / 4 * 4),
+            _ => bytes[group % 4 * GROUP_BYTES + at] |= (unsigned[0] & 15) << (group / 4 * 4),
         }
         match kind {
-            Kind::Five => bytes[128 + at] |= (unsigned[0] >> 4) << group,
+            Kind::Five => bytes[NIBBLE_BYTES + at] |= (unsigned[0] >> 4) << group,
             Kind::SixSuper => {
-                bytes[128 + group / 4 * 32 + at] |= (unsigned[0] >> 4) << (group % 4 * 2)
+                bytes[NIBBLE_BYTES + group / 4 * GROUP_BYTES + at] |=
+                    (unsigned[0] >> 4) << (group % 4 * 2)
             }
             _ => {}
         }

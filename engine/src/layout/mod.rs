@@ -1,31 +1,37 @@
-//! How matrices lie in memory: tiles of eight rows, made for integer dot products without horizontal sums.
+//! How matrices lie in memory: tiles of sixteen rows, made for integer dot products without horizontal sums.
 //!
-//! A matrix of `rows x columns` is a run of tiles. A tile holds eight rows (the last one may be padded with zero
+//! A matrix of `rows x columns` is a run of tiles. A tile holds sixteen rows (the last one may be padded with zero
 //! rows); inside, columns come in blocks of 32, and a block's quants come in eight *groups* of four columns. Group
-//! `g` is one 32-byte vector: byte `4 * r + c` belongs to row `r`, column `4 * g + c`. Multiplying it with four
-//! broadcast activations gives one sum for each row in its own 32-bit lane.
+//! `g` is 64 bytes, a cache line and the widest vector: byte `4 * r + c` belongs to row `r`, column `4 * g + c`.
+//! Multiplying it with four broadcast activations gives one sum for each row in its own 32-bit lane (`VPDPBUSD`), and
+//! the groups of a block are the rows of a tile register (`TDPBUSD`). A kernel with narrower vectors takes half of
+//! the rows at a time.
 //!
 //! ```text
-//! tile    = exponents (8 x i16 of the scales, 8 x i16 of the minima),
-//!           scales (8 x i16 for each block), minima (the same, for kinds that have them),
+//! tile    = exponents (16 x i16 of the scales, 16 x i16 of the minima),
+//!           scales (16 x i16 for each block), minima (the same, for kinds that have them),
 //!           sub-scales and sub-minima (kinds with super-blocks), quants of all blocks
-//! nibbles = 128 bytes: vector j holds the low 4 bits of group j in its low nibbles, of group j + 4 in its high ones
+//! nibbles = 256 bytes: line j holds the low 4 bits of group j in its low nibbles, of group j + 4 in its high ones
 //! ```
+//!
+//! Every part is a whole number of cache lines. Sub-scales and sub-minima of 4-bit super-blocks lie in pairs of
+//! neighbours: for each two blocks of 32 columns, 16 rows of two bytes, so that one multiply-add of pairs takes both.
 //!
 //! A weight is `quant * scale * 2^exponent (+ min * 2^min_exponent)`: scales are integers relative to a power of two
 //! for each row. With activations of the same form (see [`activations`]) a whole dot product is integer arithmetic,
 //! the same bit for bit on every processor, and one conversion to f32 at its end.
 //!
 //! # Why no sum overflows
-//! For one block let `p` be the bound of the integer dot product, `w = (scale * mantissa) >> shift` with
-//! `|scale| < 2^15`, `mantissa < 2^15`, so `|w| < 2^30`. Sums are i64 over `n` blocks:
+//! For one block let `p` be the bound of the integer dot product, `w = scale * mantissa` with `|scale| < 2^15`,
+//! `mantissa < 2^15`, so `|w| < 2^30`. Sums are i64 over `n` blocks:
 //!
 //! | kind | p | n at 16,384 columns | bits of `p * w * n` |
 //! |---|---|---|---|
 //! | 32 columns, 8 bits | 128 * 127 * 32 < 2^19 | 2^9 | 58 |
+//! | minima of 32 columns | 8 * 127 * 32 < 2^15 | 2^9 | 54 |
 //! | 256 columns, 4 bits | 15 * 63 * 127 * 256 < 2^25 | 2^6 | 61 |
 //! | 256 columns, 6 bits | 32 * 128 * 127 * 256 < 2^27 | 2^6 | 63, and below: 127 < 2^7 leaves `p < 0.993 * 2^27` |
-//! | 32 columns, 14 bits | 8191 * 2047 * 32 < 2^29 | 2^9 | 59, because `w` is shifted right by 9 more here |
+//! | 32 columns, 14 bits | 8191 * 2047 * 32 < 2^29 | 2^9 | 59, because `w` is shifted right by 9 here |
 //!
 //! Scales of a pack that was not made by [`encode`] may be larger; sums then wrap, which gives wrong numbers and
 //! nothing worse.
@@ -38,18 +44,22 @@ mod rows;
 mod tests;
 
 pub use rows::row_to_f32;
-pub(crate) use rows::{block_quants, i16_at};
+pub(crate) use rows::{block_quants, i16_at, pair_index};
 
 /// Rows in a tile.
-pub const TILE_ROWS: usize = 8;
+pub const TILE_ROWS: usize = 16;
 /// Columns in a block.
 pub const BLOCK: usize = 32;
 /// Columns in a super-block.
 pub const SUPER_BLOCK: usize = 256;
-/// How far the combined scale of a [`Kind::Wide`] block is shifted right beyond the others, so that sums fit.
+/// How far the combined scale of a [`Kind::Wide`] block is shifted right, so that sums fit.
 pub(crate) const WIDE_SHIFT: u32 = 9;
 /// Bytes of a tile's exponents.
-pub(crate) const EXPONENT_BYTES: usize = 32;
+pub(crate) const EXPONENT_BYTES: usize = 4 * TILE_ROWS;
+/// Bytes of a group: four columns of every row.
+pub(crate) const GROUP_BYTES: usize = 4 * TILE_ROWS;
+/// Bytes of the low four bits of a block of 32 columns.
+pub(crate) const NIBBLE_BYTES: usize = 4 * GROUP_BYTES;
 
 /// How the weights of a matrix are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,18 +106,18 @@ impl Kind {
         matches!(self, Self::NibbleMin | Self::NibbleSuper)
     }
 
-    /// Bytes of the quants of 8 rows x 32 columns.
+    /// Bytes of the quants of 16 rows x 32 columns.
     pub const fn quant_bytes(self) -> usize {
         match self {
-            Self::Nibble | Self::NibbleMin | Self::NibbleSuper => 128,
-            Self::Five => 160,
-            Self::SixSuper => 192,
-            Self::Byte => 256,
-            Self::Wide => 512,
+            Self::Nibble | Self::NibbleMin | Self::NibbleSuper => NIBBLE_BYTES,
+            Self::Five => NIBBLE_BYTES + GROUP_BYTES,
+            Self::SixSuper => NIBBLE_BYTES + 2 * GROUP_BYTES,
+            Self::Byte => 8 * GROUP_BYTES,
+            Self::Wide => 16 * GROUP_BYTES,
         }
     }
 
-    /// Bytes of the sub-scales of 8 rows x one super-block.
+    /// Bytes of the sub-scales of 16 rows x one super-block.
     pub const fn subscale_bytes(self) -> usize {
         match self {
             Self::NibbleSuper => 8 * TILE_ROWS,
@@ -116,7 +126,7 @@ impl Kind {
         }
     }
 
-    /// Bytes of the sub-minima of 8 rows x one super-block.
+    /// Bytes of the sub-minima of 16 rows x one super-block.
     pub const fn submin_bytes(self) -> usize {
         match self {
             Self::NibbleSuper => 8 * TILE_ROWS,
@@ -133,7 +143,7 @@ impl Kind {
         }
     }
 
-    /// Bytes of one tile, a multiple of 32; `None` unless `columns` is a multiple of [`Kind::block`].
+    /// Bytes of one tile, a multiple of 64; `None` unless `columns` is a multiple of [`Kind::block`].
     pub const fn tile_bytes(self, columns: usize) -> Option<usize> {
         if columns == 0 || !columns.is_multiple_of(self.block()) {
             return None;
@@ -198,8 +208,7 @@ pub(crate) struct Spans {
 impl Spans {
     pub(crate) const fn of(kind: Kind, columns: usize) -> Self {
         let blocks = columns / kind.block();
-        // Padded to whole vectors, so that quants begin on a vector boundary.
-        let scale_bytes = (blocks * TILE_ROWS * 2).next_multiple_of(32);
+        let scale_bytes = (blocks * TILE_ROWS * 2).next_multiple_of(GROUP_BYTES);
         let scales_end = EXPONENT_BYTES + scale_bytes;
         let mins_end = scales_end + if kind.has_min() { scale_bytes } else { 0 };
         let subscales_end = mins_end + blocks * kind.subscale_bytes();
@@ -220,9 +229,9 @@ impl Spans {
 pub(crate) struct Tile<'p> {
     /// Exponents of the scales and of the minima, by row.
     pub(crate) exponents: [[i16; TILE_ROWS]; 2],
-    /// 8 x i16 for each block.
+    /// 16 x i16 for each block.
     pub(crate) scales: &'p [u8],
-    /// 8 x i16 for each block, or nothing.
+    /// 16 x i16 for each block, or nothing.
     pub(crate) mins: &'p [u8],
     pub(crate) subscales: &'p [u8],
     pub(crate) submins: &'p [u8],

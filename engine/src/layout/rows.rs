@@ -1,6 +1,6 @@
 //! Single rows out of tiles: token embeddings, and what tests compare.
 
-use super::{BLOCK, Kind, Matrix, TILE_ROWS, Tile};
+use super::{BLOCK, GROUP_BYTES, Kind, Matrix, NIBBLE_BYTES, TILE_ROWS, Tile};
 use crate::ops::scaled_f32;
 
 /// Row `row` of a matrix as f32, `out[columns]`.
@@ -45,9 +45,8 @@ struct Factors {
 fn factors(kind: Kind, tile: &Tile<'_>, block: usize, lane: usize) -> Factors {
     match kind {
         Kind::NibbleSuper => {
-            let scale = i32::from(tile.subscales[block * TILE_ROWS + lane]);
-            // Sub-minima lie in pairs of blocks, see `encode`.
-            let min = tile.submins[(block / 2 * TILE_ROWS + lane) * 2 + block % 2];
+            let scale = i32::from(tile.subscales[pair_index(block, lane)]);
+            let min = tile.submins[pair_index(block, lane)];
             Factors {
                 scales: [scale; 2],
                 min: i32::from(min),
@@ -55,7 +54,7 @@ fn factors(kind: Kind, tile: &Tile<'_>, block: usize, lane: usize) -> Factors {
         }
         Kind::SixSuper => {
             let scale = |half: usize| {
-                i32::from(tile.subscales[(block * 2 + half) * TILE_ROWS + lane].cast_signed())
+                i32::from(tile.subscales[pair_index(block * 2 + half, lane)].cast_signed())
             };
             Factors {
                 scales: [scale(0), scale(1)],
@@ -69,6 +68,11 @@ fn factors(kind: Kind, tile: &Tile<'_>, block: usize, lane: usize) -> Factors {
     }
 }
 
+/// Where the factor of `part` and row `lane` stands among those of a tile: two neighbours of one row lie side by side.
+pub(crate) fn pair_index(part: usize, lane: usize) -> usize {
+    (part / 2 * TILE_ROWS + lane) * 2 + part % 2
+}
+
 pub(crate) fn i16_at(bytes: &[u8], index: usize) -> i16 {
     i16::from_le_bytes([bytes[2 * index], bytes[2 * index + 1]])
 }
@@ -80,7 +84,7 @@ pub(crate) fn block_quants(kind: Kind, tile: &Tile<'_>, block: usize, lane: usiz
     match kind {
         Kind::Byte => {
             for (column, quant) in quants.iter_mut().enumerate() {
-                *quant = i16::from(bytes[column / 4 * 32 + 4 * lane + column % 4]) - 128;
+                *quant = i16::from(bytes[column / 4 * GROUP_BYTES + 4 * lane + column % 4]) - 128;
             }
         }
         Kind::Wide => {
@@ -99,8 +103,10 @@ pub(crate) fn block_quants(kind: Kind, tile: &Tile<'_>, block: usize, lane: usiz
     for (column, quant) in quants.iter_mut().enumerate() {
         let (group, at) = (column / 4, 4 * lane + column % 4);
         let high = match kind {
-            Kind::Five => bytes[128 + at] >> group & 1,
-            Kind::SixSuper => bytes[128 + group / 4 * 32 + at] >> (group % 4 * 2) & 3,
+            Kind::Five => bytes[NIBBLE_BYTES + at] >> group & 1,
+            Kind::SixSuper => {
+                bytes[NIBBLE_BYTES + group / 4 * GROUP_BYTES + at] >> (group % 4 * 2) & 3
+            }
             _ => 0,
         };
         *quant += i16::from(high << 4) - zero;
@@ -111,7 +117,7 @@ pub(crate) fn block_quants(kind: Kind, tile: &Tile<'_>, block: usize, lane: usiz
 fn nibbles(bytes: &[u8], lane: usize, quants: &mut [i16; BLOCK]) {
     let (low, high) = quants.split_at_mut(BLOCK / 2);
     for (column, (low, high)) in low.iter_mut().zip(high).enumerate() {
-        let byte = bytes[column / 4 * 32 + 4 * lane + column % 4];
+        let byte = bytes[column / 4 * GROUP_BYTES + 4 * lane + column % 4];
         (*low, *high) = (i16::from(byte & 15), i16::from(byte >> 4));
     }
 }

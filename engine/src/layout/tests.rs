@@ -3,7 +3,9 @@
 use super::activations::{Activations, Rule};
 use super::encode::{self, EncodeError, RowBlock, packed_scale};
 use super::{BLOCK, Encoding, Kind, Matrix, Spans, TILE_ROWS, row_to_f32};
+use crate::simd;
 use crate::simd::tests::Random;
+use crate::workers::Alone;
 
 fn block(kind: Kind, scale: f32) -> RowBlock {
     RowBlock {
@@ -29,9 +31,9 @@ fn sizes_are_whole_vectors() {
         for blocks in 1..12 {
             let columns = kind.block() * blocks;
             let bytes = kind.tile_bytes(columns).expect("whole blocks");
-            assert!(bytes.is_multiple_of(32));
+            assert!(bytes.is_multiple_of(64));
             assert_eq!(Spans::of(kind, columns).quants_end, bytes);
-            assert_eq!(Encoding::Tiles(kind).bytes(9, columns), Some(2 * bytes));
+            assert_eq!(Encoding::Tiles(kind).bytes(17, columns), Some(2 * bytes));
         }
         assert_eq!(kind.tile_bytes(kind.block() + 1), None);
         assert_eq!(kind.tile_bytes(0), None);
@@ -131,13 +133,19 @@ fn rows_that_do_not_belong_to_a_kind_are_refused() {
 
 /// What a quantized block stands for.
 fn value(activations: &Activations, rule: Rule, index: usize) -> f64 {
-    let scale = activations.scales[index / rule.block()];
+    let mantissa = activations.mantissas[index / rule.block()];
     let exponent = activations.exponents[index / activations.columns];
     let quant = match rule {
         Rule::Wide => f64::from(activations.wide[index]),
         _ => f64::from(activations.quants[index]),
     };
-    quant * f64::from(scale.mantissa) * 2f64.powi(exponent - scale.shift as i32)
+    quant * f64::from(mantissa) * 2f64.powi(exponent)
+}
+
+fn quantized(rule: Rule, x: &[f32], tokens: usize) -> Activations {
+    let mut activations = Activations::default();
+    activations.quantize(simd::select(), &Alone, rule, x, tokens, x.len() / tokens);
+    activations
 }
 
 #[test]
@@ -152,27 +160,30 @@ fn quantized_activations_are_near_what_they_stand_for() {
         let x: Vec<f32> = (0..tokens * columns)
             .map(|i| random.float() * if i / 256 % 2 == 0 { 1.0 } else { 1e-4 })
             .collect();
-        let mut activations = Activations::default();
-        activations.quantize(rule, &x, tokens, columns);
+        let activations = quantized(rule, &x, tokens);
         for (block, x) in x.chunks(rule.block()).enumerate() {
             let top = x.iter().fold(0.0f32, |top, x| top.max(x.abs()));
             for (i, x) in x.iter().enumerate() {
                 let error =
                     (value(&activations, rule, block * rule.block() + i) - f64::from(*x)).abs();
-                // Half a step, and the rounding of the scale to 15 bits.
+                // Half a step, and the rounding of the scale to 15 bits of the vector's largest one.
                 assert!(
-                    error <= f64::from(top) * (0.5 / largest + 1.0 / 32_768.0),
+                    error <= f64::from(top) * 0.5 / largest + 1.0 / 32_768.0,
                     "{rule:?}: {error} of {top}"
                 );
             }
         }
-        let sums: i64 = activations.sums.iter().map(|sum| i64::from(*sum)).sum();
-        let quants: i64 = activations
-            .quants
-            .iter()
-            .map(|quant| i64::from(*quant))
-            .sum();
-        assert_eq!(sums, quants);
+        let sum = |quants: &[i8]| quants.iter().map(|quant| i32::from(*quant)).sum::<i32>();
+        for (index, quants) in activations.quants.chunks(BLOCK).enumerate() {
+            assert_eq!(i32::from(activations.eights[index]), 8 * sum(quants));
+            assert_eq!(activations.zeros[index], -8 * sum(quants));
+        }
+        if rule == Rule::Super {
+            for (index, quants) in activations.quants.chunks(8).enumerate() {
+                assert_eq!(activations.zeros_of_8[index], -32 * sum(quants));
+            }
+        }
+        let quants = i64::from(sum(&activations.quants));
         let pairs: i64 = activations
             .pair_sums
             .iter()
@@ -188,12 +199,10 @@ fn infinities_and_absent_numbers_count_as_zeros() {
     let mut x = vec![1.0; 64];
     x[3] = f32::NAN;
     for rule in [Rule::Block, Rule::Wide] {
-        let mut activations = Activations::default();
-        activations.quantize(rule, &x, 1, 64);
+        let activations = quantized(rule, &x, 1);
         assert_eq!(value(&activations, rule, 0), 0.0);
         assert!((value(&activations, rule, 40) - 1.0).abs() < 1e-3);
     }
-    let mut activations = Activations::default();
-    activations.quantize(Rule::Block, &[1e-44; 32], 1, 32);
+    let activations = quantized(Rule::Block, &[1e-44; 32], 1);
     assert_eq!(activations.quants, [0; 32]);
 }

@@ -3,6 +3,8 @@
 //! Memory grows by segments of 64 positions, so that a short request neither clears nor wipes the whole context's.
 
 use super::SessionError;
+use crate::layout::TILE_ROWS as LANES;
+use crate::ops::{exponent_of, largest, to_integer};
 use crate::pack::Config;
 use alloc::vec::Vec;
 use zeroize::Zeroize;
@@ -17,7 +19,7 @@ const VALUE_BITS: i32 = 11;
 /// One key or value head of 64 positions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head<'k> {
-    /// Keys: `[SEGMENT][head_dim]`; values: `[SEGMENT / 2][head_dim][2]`.
+    /// Keys: `[SEGMENT / 16][head_dim / 2][16][2]`; values: `[SEGMENT / 2][head_dim][2]`.
     pub(super) numbers: &'k [i16],
     /// `[SEGMENT]`: the number of position `p` stands for `number * 2^exponents[p]`.
     pub(super) exponents: &'k [i16],
@@ -26,7 +28,8 @@ pub(super) struct Head<'k> {
 /// 64 positions of every layer. Wiped when dropped.
 #[derive(Debug)]
 struct Segment {
-    /// `[layers][kv_heads][SEGMENT][head_dim]`
+    /// `[layers][kv_heads][SEGMENT / 16][head_dim / 2][16][2]`: sixteen positions side by side, one in each lane, and
+    /// products run over pairs of dimensions.
     keys: Vec<i16>,
     /// `[layers][kv_heads][SEGMENT / 2][head_dim][2]`: products run over pairs of positions.
     values: Vec<i16>,
@@ -109,8 +112,10 @@ impl KvCache {
         for (head, (key, value)) in heads {
             let head = layer * kv_heads + head;
             let start = head * SEGMENT * head_dim;
-            let keys = &mut segment.keys[start + at * head_dim..][..head_dim];
-            segment.key_exponents[head * SEGMENT + at] = quantize(key, KEY_BITS, keys.iter_mut());
+            let keys = &mut segment.keys[start + at / LANES * LANES * head_dim..];
+            let keys = keys.as_chunks_mut::<2>().0.iter_mut().skip(at % LANES);
+            let keys = keys.step_by(LANES).flatten();
+            segment.key_exponents[head * SEGMENT + at] = quantize(key, KEY_BITS, keys);
             let values = &mut segment.values[start + at / 2 * 2 * head_dim..][..2 * head_dim];
             let values = values.iter_mut().skip(at % 2).step_by(2);
             segment.value_exponents[head * SEGMENT + at] = quantize(value, VALUE_BITS, values);
@@ -144,10 +149,10 @@ impl KvCache {
 
 /// Writes `x / 2^exponent`, rounded to magnitudes below `2^bits`; returns the exponent.
 fn quantize<'o>(x: &[f32], bits: i32, out: impl Iterator<Item = &'o mut i16>) -> i16 {
-    let exponent = super::attention::exponent_of(x) + 1 - bits;
+    let exponent = exponent_of(largest(x)) + 1 - bits;
     let limit = (1 << bits) - 1;
     for (out, x) in out.zip(x) {
-        *out = super::attention::fixed(*x, exponent).clamp(-limit, limit) as i16;
+        *out = to_integer(*x, -exponent).clamp(-limit, limit) as i16;
     }
     exponent as i16
 }

@@ -10,7 +10,7 @@ mod tests;
 use crate::layout::activations::{Activations, Rule};
 use crate::layout::{Matrix, TILE_ROWS, row_to_f32};
 use crate::model::{Layer, Model};
-use crate::ops::{Rotation, add, rms_norm, swiglu};
+use crate::ops::{Rotation, add};
 use crate::pack::Config;
 use crate::simd::{self, Kernels, MAX_BLOCK_TOKENS};
 use crate::wiped::fit;
@@ -145,7 +145,14 @@ impl Inputs {
         };
         let tokens = x.len() / matrix.columns();
         if !self.ready[index] {
-            self.forms[index].quantize(rule, x, tokens, matrix.columns());
+            self.forms[index].quantize(
+                block.kernels,
+                block.workers,
+                rule,
+                x,
+                tokens,
+                matrix.columns(),
+            );
             self.ready[index] = true;
         }
         fit(out, tokens * matrix.rows());
@@ -321,7 +328,7 @@ impl State {
             head_dim,
             ..
         } = *block.config;
-        self.normalize(&layer.attention_norm, block.config);
+        self.normalize(&layer.attention_norm, block);
         let inputs = &mut self.inputs;
         inputs.multiply(block, &layer.query, &self.y, &mut self.query); // [n][q_dim]
         inputs.multiply(block, &layer.key, &self.y, &mut self.key); // [n][kv_dim]
@@ -386,7 +393,7 @@ impl State {
 
     /// `x += down * (silu(gate * norm(x)) * (up * norm(x)))`
     fn feed_forward(&mut self, block: &Block<'_>, layer: &Layer<'_>) {
-        self.normalize(&layer.feed_forward_norm, block.config);
+        self.normalize(&layer.feed_forward_norm, block);
         self.inputs
             .multiply(block, &layer.gate, &self.y, &mut self.gate); // [n][hidden]
         self.inputs
@@ -395,7 +402,7 @@ impl State {
         let length = gate.len();
         split_columns(block.workers, gate, length, TILE_ROWS, |_, mut gate| {
             let up = &up[gate.range()];
-            swiglu(gate.row(0), up);
+            (block.kernels.swiglu)(gate.row(0), up);
         });
         self.inputs.clear();
         self.inputs
@@ -408,7 +415,7 @@ impl State {
         let dim = block.config.dim;
         let last = self.x.len() - dim;
         fit(&mut self.y, dim);
-        rms_norm(
+        (block.kernels.norm)(
             &self.x[last..],
             &model.output_norm,
             block.config.norm_epsilon,
@@ -420,14 +427,14 @@ impl State {
     }
 
     /// `y[n][dim] = norm(x)`, the next sub-layer's input.
-    fn normalize(&mut self, weight: &[f32], config: &Config) {
+    fn normalize(&mut self, weight: &[f32], block: &Block<'_>) {
         fit(&mut self.y, self.x.len());
         for (x, y) in self
             .x
-            .chunks_exact(config.dim)
-            .zip(self.y.chunks_exact_mut(config.dim))
+            .chunks_exact(block.config.dim)
+            .zip(self.y.chunks_exact_mut(block.config.dim))
         {
-            rms_norm(x, weight, config.norm_epsilon, y);
+            (block.kernels.norm)(x, weight, block.config.norm_epsilon, y);
         }
         self.inputs.clear();
     }

@@ -74,7 +74,7 @@ fn compare(head_dim: usize, positions: usize, spread: f32, offset: f32) {
         all.iter().map(|x| x[head_dim..].to_vec()).collect()
     };
     let expected = reference(query, &of_head(&keys), &of_head(&values));
-    for kernels in [simd::portable(), simd::select()] {
+    for kernels in simd::available() {
         let mut out = vec![0.0; head_dim];
         Scratch::default().attend(kernels, &cache, (1, 1), query, positions, &mut out);
         for (found, expected) in out.iter().zip(&expected) {
@@ -115,7 +115,7 @@ fn attention_survives_numbers_that_no_model_has() {
         for position in 0..3 {
             cache.store(0, position, &[value; 16], &[value; 16]);
         }
-        for kernels in [simd::portable(), simd::select()] {
+        for kernels in simd::available() {
             let mut out = [0.0; 16];
             Scratch::default().attend(kernels, &cache, (0, 0), &[value; 16], 3, &mut out);
             assert!(out.iter().all(|x| !x.is_nan()), "{value}");

@@ -1,16 +1,22 @@
 //! Inner loops in plain Rust: the definition that other sets are tested against.
 
-use super::{Kernels, MAX_BLOCK_TOKENS, QUERY_SPLIT_BITS, tiles_of};
-use crate::layout::activations::Activations;
-use crate::layout::{BLOCK, Kind, Matrix, TILE_ROWS, Tile, WIDE_SHIFT, block_quants, i16_at};
-use crate::ops::scaled_f32;
+use super::{Kernels, MAX_BLOCK_TOKENS, QUERY_SPLIT_BITS, Query, SCORE_LIMIT, Softened, tiles_of};
+use crate::layout::activations::{Activations, ROUND, Rule, TokenMut};
+use crate::layout::{
+    BLOCK, Kind, Matrix, TILE_ROWS, Tile, WIDE_SHIFT, block_quants, i16_at, pair_index,
+};
+use crate::ops::{self, SUMS, scaled_f32};
 use crate::workers::Columns;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "portable",
     multiply,
     scores,
+    soften,
     weigh,
+    quantize,
+    swiglu,
+    norm,
 };
 
 /// Fixed-point sums of a tile for each token and row, and those of the minima.
@@ -31,17 +37,27 @@ fn multiply(matrix: &Matrix<'_>, activations: &Activations, mut out: Columns<'_,
         for (token, exponent) in activations.exponents.iter().enumerate() {
             let out = out.row(token)[place * TILE_ROWS..].iter_mut();
             for (lane, out) in out.take(TILE_ROWS).enumerate() {
-                let wide = if kind == Kind::Wide {
-                    WIDE_SHIFT as i32
-                } else {
-                    0
-                };
-                let exponents = [tile.exponents[0][lane], tile.exponents[1][lane]].map(i32::from);
-                *out = scaled_f32(sums.scaled[token][lane], exponents[0] + exponent + wide);
+                let exponents = tile.exponents.map(|rows| i32::from(rows[lane]) + exponent);
+                let [scale, min] = [exponents[0] + kind.scale_shift(), exponents[1] - MIN_SHIFT];
+                *out = scaled_f32(sums.scaled[token][lane], scale);
                 if kind.has_min() {
-                    *out += scaled_f32(sums.mins[token][lane], exponents[1] + exponent);
+                    *out += scaled_f32(sums.mins[token][lane], min);
                 }
             }
+        }
+    }
+}
+
+/// Minima meet 8 times the sum of their activations.
+pub(super) const MIN_SHIFT: i32 = 3;
+
+impl Kind {
+    /// By how many bits a sum of this kind was shifted right.
+    pub(super) fn scale_shift(self) -> i32 {
+        if self == Self::Wide {
+            WIDE_SHIFT as i32
+        } else {
+            0
         }
     }
 }
@@ -63,28 +79,29 @@ fn add_block(
         for (token, dots) in dots.iter_mut().enumerate().take(activations.tokens()) {
             let start = token * columns + part * BLOCK;
             let inputs = inputs(kind, activations, start);
-            let sum = if kind.has_min() {
-                i32::from(activations.sums[start / BLOCK])
+            let eight = if kind.has_min() {
+                i32::from(activations.eights[start / BLOCK])
             } else {
                 0
             };
             for ((dot, weights), factors) in dots.iter_mut().zip(&weights).zip(&factors) {
                 dot[0] +=
                     half(weights, &inputs, 0) * factors[0] + half(weights, &inputs, 1) * factors[1];
-                dot[1] += sum * factors[2];
+                dot[1] += eight * factors[2];
             }
         }
     }
     let blocks = columns / kind.block();
-    let wide = if kind == Kind::Wide { WIDE_SHIFT } else { 0 };
     for (token, dots) in dots.iter().enumerate().take(activations.tokens()) {
-        let unit = activations.scales[token * blocks + block];
+        let mantissa = activations.mantissas[token * blocks + block];
+        let combined =
+            |scales, lane| i32::from(i16_at(scales, block * TILE_ROWS + lane)) * mantissa;
         for (lane, dot) in dots.iter().enumerate() {
-            let scale = unit.times(i16_at(tile.scales, block * TILE_ROWS + lane)) >> wide;
+            let scale = combined(tile.scales, lane) >> kind.scale_shift();
             let sum = &mut sums.scaled[token][lane];
             *sum = sum.wrapping_add(i64::from(dot[0]) * i64::from(scale));
             if kind.has_min() {
-                let scale = unit.times(i16_at(tile.mins, block * TILE_ROWS + lane));
+                let scale = combined(tile.mins, lane);
                 let sum = &mut sums.mins[token][lane];
                 *sum = sum.wrapping_add(i64::from(dot[1]) * i64::from(scale));
             }
@@ -122,13 +139,13 @@ fn half(weights: &[i16; BLOCK], inputs: &[i16; BLOCK], half: usize) -> i32 {
 fn factors(kind: Kind, tile: &Tile<'_>, part: usize, lane: usize) -> [i32; 3] {
     match kind {
         Kind::NibbleSuper => {
-            let scale = i32::from(tile.subscales[part * TILE_ROWS + lane]);
-            let min = tile.submins[(part / 2 * TILE_ROWS + lane) * 2 + part % 2];
+            let scale = i32::from(tile.subscales[pair_index(part, lane)]);
+            let min = tile.submins[pair_index(part, lane)];
             [scale, scale, i32::from(min)]
         }
         Kind::SixSuper => {
             let scale = |half: usize| {
-                i32::from(tile.subscales[(part * 2 + half) * TILE_ROWS + lane].cast_signed())
+                i32::from(tile.subscales[pair_index(part * 2 + half, lane)].cast_signed())
             };
             [scale(0), scale(1), 0]
         }
@@ -136,28 +153,75 @@ fn factors(kind: Kind, tile: &Tile<'_>, part: usize, lane: usize) -> [i32; 3] {
     }
 }
 
-fn scores(high: &[i16], low: &[i16], keys: &[i16], out: &mut [i64]) {
-    assert!(
-        high.len() == low.len() && keys.len() == high.len() * out.len(),
-        "shapes of scores"
-    );
-    for (out, key) in out.iter_mut().zip(keys.chunks_exact(high.len())) {
-        *out = (dot(high, key) << QUERY_SPLIT_BITS) + dot(low, key);
+/// Columns of a head whose products one 32-bit sum takes.
+pub(super) const SCORE_CHUNK: usize = 32;
+
+fn scores(query: &Query<'_>, keys: &[i16], exponents: &[i16], out: &mut [i32]) {
+    query.check(keys, exponents, out);
+    let groups = keys.chunks_exact(TILE_ROWS * query.high.len());
+    let outs = out.as_chunks_mut::<TILE_ROWS>().0.iter_mut();
+    let exponents = exponents.as_chunks::<TILE_ROWS>().0;
+    for ((keys, out), exponents) in groups.zip(outs).zip(exponents) {
+        for (lane, (out, exponent)) in out.iter_mut().zip(exponents).enumerate() {
+            let mut sum = 0i64;
+            let halves = query
+                .high
+                .chunks(SCORE_CHUNK)
+                .zip(query.low.chunks(SCORE_CHUNK));
+            for ((high, low), keys) in halves.zip(keys.chunks(SCORE_CHUNK * TILE_ROWS)) {
+                sum += i64::from(dot(high, keys, lane)) << QUERY_SPLIT_BITS;
+                sum += i64::from(dot(low, keys, lane));
+            }
+            *out = (sum >> query.shift(*exponent)).clamp(-SCORE_LIMIT, SCORE_LIMIT) as i32;
+        }
     }
 }
 
-fn dot(a: &[i16], b: &[i16]) -> i64 {
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| i64::from(i32::from(*a) * i32::from(*b)))
-        .sum()
+/// Dot product of a part of the query and of the key at position `lane`, in 32 bits.
+fn dot(query: &[i16], keys: &[i16], lane: usize) -> i32 {
+    let keys = keys.as_chunks::<2>().0.iter().skip(lane).step_by(TILE_ROWS);
+    let pairs = query.as_chunks::<2>().0.iter().zip(keys);
+    pairs.fold(0, |sum: i32, (query, key)| {
+        sum.wrapping_add(pair_product(*query, *key))
+    })
+}
+
+fn pair_product(a: [i16; 2], b: [i16; 2]) -> i32 {
+    let product = |i: usize| i32::from(a[i]) * i32::from(b[i]);
+    product(0).wrapping_add(product(1))
+}
+
+fn soften(scores: &mut [i32], exponents: &[i16], weights: &mut [i16]) -> Softened {
+    super::check_soften(scores, exponents, weights);
+    let top = scores.iter().fold(i32::MIN, |top, score| top.max(*score));
+    let mut total = 0;
+    let mut exponent = i16::MIN;
+    for (score, value_exponent) in scores.iter_mut().zip(exponents) {
+        *score = ops::exp2_neg(top - *score);
+        total += i64::from(*score);
+        if *score != 0 {
+            exponent = exponent.max(*value_exponent);
+        }
+    }
+    let (mut largest, mut sum) = (0, 0);
+    for (weight, value_exponent) in scores.iter_mut().zip(exponents) {
+        let below = i32::from(exponent) - i32::from(*value_exponent);
+        *weight = weight.checked_shr(below.cast_unsigned()).unwrap_or(0);
+        largest = largest.max(*weight);
+        sum += i64::from(*weight);
+    }
+    let drop = super::weight_shift(largest, sum);
+    for (weight, whole) in weights.iter_mut().zip(scores) {
+        *weight = super::rounded(*whole, drop);
+    }
+    Softened {
+        total,
+        exponent: i32::from(exponent) + drop.cast_signed(),
+    }
 }
 
 fn weigh(weights: &[i16], values: &[i16], out: &mut [i32]) {
-    assert!(
-        weights.len().is_multiple_of(2) && values.len() == weights.len() * out.len(),
-        "shapes of weigh"
-    );
+    super::check_weigh(weights, values, out);
     for (weights, values) in weights
         .as_chunks::<2>()
         .0
@@ -165,9 +229,36 @@ fn weigh(weights: &[i16], values: &[i16], out: &mut [i32]) {
         .zip(values.chunks_exact(2 * out.len()))
     {
         for (out, value) in out.iter_mut().zip(values.as_chunks::<2>().0) {
-            let pair = i32::from(weights[0]) * i32::from(value[0])
-                + i32::from(weights[1]) * i32::from(value[1]);
-            *out = out.wrapping_add(pair);
+            *out = out.wrapping_add(pair_product(*weights, *value));
         }
+    }
+}
+
+fn quantize(rule: Rule, token: &mut TokenMut<'_>) {
+    token.quantize(rule, ops::largest, round);
+}
+
+fn round(x: &[f32], inverse: f32, quants: &mut [i8]) {
+    for (quant, x) in quants.iter_mut().zip(x) {
+        *quant = (x * inverse + ROUND).to_bits() as i8;
+    }
+}
+
+fn swiglu(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = ops::swiglu(*gate, *up);
+    }
+}
+
+fn norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let mut sums = [0.0f32; SUMS];
+    for x in x.chunks(SUMS) {
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum += x * x;
+        }
+    }
+    let scale = super::norm_scale(sums, x.len(), epsilon);
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * weight;
     }
 }

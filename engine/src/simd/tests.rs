@@ -1,10 +1,13 @@
 //! Every set of inner loops gives the same bits.
 
-use super::{Kernels, MAX_BLOCK_TOKENS, portable, select};
+use super::{
+    Kernels, MAX_BLOCK_TOKENS, NO_SCORE, QUERY_SPLIT_BITS, Query, SCORE_LIMIT, available, portable,
+    select,
+};
 use crate::layout::activations::Activations;
 use crate::layout::encode::{self, RowBlock};
 use crate::layout::{Kind, Matrix, TILE_ROWS};
-use crate::workers::Columns;
+use crate::workers::{Alone, Columns};
 
 /// A small generator (SplitMix64) so that tests repeat.
 pub(crate) struct Random(pub(crate) u64);
@@ -108,28 +111,55 @@ fn product(kernels: &Kernels, matrix: &Matrix<'_>, activations: &Activations) ->
     out.into_iter().map(f32::to_bits).collect()
 }
 
+fn quantized(kernels: &Kernels, kind: Kind, x: &[f32], columns: usize) -> Activations {
+    let mut activations = Activations::default();
+    activations.quantize(kernels, &Alone, kind.rule(), x, x.len() / columns, columns);
+    activations
+}
+
 fn compare(kind: Kind, rows: usize, columns: usize, fill: Fill, x: &[f32]) {
     let mut random = Random(rows as u64 * 31 + columns as u64);
     let bytes = matrix_bytes(kind, rows, columns, fill, &mut random);
     let matrix = Matrix::new(kind, rows, columns, &bytes).expect("the bytes fit the shape");
-    let mut activations = Activations::default();
-    activations.quantize(kind.rule(), x, x.len() / columns, columns);
+    let activations = quantized(portable(), kind, x, columns);
     let expected = product(portable(), &matrix, &activations);
-    let found = product(select(), &matrix, &activations);
-    assert_eq!(expected, found, "{kind:?} {rows} x {columns} {fill:?}");
-    assert!(expected.iter().all(|bits| !f32::from_bits(*bits).is_nan()));
+    assert!(
+        expected
+            .iter()
+            .all(|bits| f32::from_bits(*bits).is_finite())
+    );
+    for kernels in available() {
+        assert_eq!(quantized(kernels, kind, x, columns), activations);
+        let found = product(kernels, &matrix, &activations);
+        let name = kernels.name;
+        assert_eq!(
+            expected, found,
+            "{name}: {kind:?} {rows} x {columns} {fill:?}"
+        );
+    }
 }
+
+/// Random shapes and contents for each kind of matrix.
+const SHAPES: usize = if cfg!(miri) { 2 } else { 10_000 };
 
 #[test]
 fn products_are_the_same_for_random_shapes() {
     let mut random = Random(1);
     for kind in Kind::ALL {
-        for _ in 0..12 {
-            let rows = random.range(1, 41) as usize;
-            let columns = kind.block() * random.range(1, 9) as usize;
-            let tokens = random.range(1, MAX_BLOCK_TOKENS as i64) as usize;
+        for round in 0..SHAPES {
+            // Mostly small ones, so that there is time for many.
+            let (tiles, blocks, most) = if round % 50 == 0 {
+                (3, 9, MAX_BLOCK_TOKENS)
+            } else {
+                (2, 512 / kind.block(), 3)
+            };
+            let rows = random.range(1, tiles * TILE_ROWS as i64) as usize;
+            let columns = kind.block() * random.range(1, blocks as i64) as usize;
+            let tokens = random.range(1, most as i64) as usize;
+            let size = 10f32.powi(random.range(-6, 3) as i32);
+            let outlier = if round % 7 == 0 { 3e4 } else { 1.0 };
             let x: Vec<f32> = (0..tokens * columns)
-                .map(|_| random.float() * 10f32.powi(random.range(-6, 3) as i32))
+                .map(|i| random.float() * size * if i % 97 == 5 { outlier } else { 1.0 })
                 .collect();
             compare(kind, rows, columns, Fill::Random, &x);
         }
@@ -138,11 +168,16 @@ fn products_are_the_same_for_random_shapes() {
 
 #[test]
 fn products_are_the_same_at_the_extremes() {
+    let widest = if cfg!(miri) {
+        512
+    } else {
+        crate::pack::format::MAX_COLUMNS
+    };
     for kind in Kind::ALL {
         // The widest matrix of all, so that sums are as large as they can be.
-        for columns in [kind.block(), crate::pack::format::MAX_COLUMNS] {
+        for columns in [kind.block(), widest] {
             for fill in [Fill::Lowest, Fill::Highest, Fill::Random] {
-                for value in [1e30, -1e30, 1e-30, 0.0, f32::INFINITY, f32::NAN] {
+                for value in [1e20, -1e20, 1e30, 1e-30, 0.0, f32::INFINITY, f32::NAN] {
                     compare(kind, 9, columns, fill, &vec![value; 2 * columns]);
                 }
             }
@@ -158,8 +193,7 @@ fn a_product_is_the_sum_of_weights_times_inputs() {
         let bytes = matrix_bytes(kind, rows, columns, Fill::Random, &mut random);
         let matrix = Matrix::new(kind, rows, columns, &bytes).expect("the bytes fit the shape");
         let x: Vec<f32> = (0..columns).map(|_| random.float()).collect();
-        let mut activations = Activations::default();
-        activations.quantize(kind.rule(), &x, 1, columns);
+        let activations = quantized(select(), kind, &x, columns);
         let found = product(select(), &matrix, &activations);
         for (row, bits) in found.into_iter().enumerate() {
             let mut weights = vec![0.0; columns];
@@ -175,46 +209,108 @@ fn a_product_is_the_sum_of_weights_times_inputs() {
     }
 }
 
-#[test]
-fn attention_is_the_same() {
-    let mut random = Random(2);
-    for head_dim in [16, 32, 48, 64, 80, 96, 128, 256] {
-        for (positions, extreme) in [(1, false), (2, true), (63, false), (64, true)] {
-            let mut numbers = |count: usize, largest: i64| -> Vec<i16> {
-                (0..count)
-                    .map(|_| {
-                        pick(
-                            &mut random,
-                            if extreme { Fill::Highest } else { Fill::Random },
-                            -largest,
-                            largest,
-                        ) as i16
-                    })
-                    .collect()
-            };
-            let (high, low) = (numbers(head_dim, 2048), numbers(head_dim, 2048));
-            let keys = numbers(positions * head_dim, 32767);
-            let mut scores = [vec![0; positions], vec![0; positions]];
-            (portable().scores)(&high, &low, &keys, &mut scores[0]);
-            (select().scores)(&high, &low, &keys, &mut scores[1]);
-            assert_eq!(scores[0], scores[1]);
+/// Numbers up to `largest`, or all of them as large as that.
+fn numbers(random: &mut Random, extreme: bool, count: usize, largest: i64) -> Vec<i16> {
+    let fill = if extreme { Fill::Highest } else { Fill::Random };
+    (0..count)
+        .map(|_| pick(random, fill, -largest, largest) as i16)
+        .collect()
+}
 
-            let padded = positions.next_multiple_of(2);
-            let weights = numbers(padded, (1 << 19) / padded as i64 - 1);
-            let values = numbers(padded * head_dim, 2047);
-            let mut sums = [vec![7; head_dim], vec![7; head_dim]];
-            (portable().weigh)(&weights, &values, &mut sums[0]);
-            (select().weigh)(&weights, &values, &mut sums[1]);
-            assert_eq!(sums[0], sums[1]);
+#[test]
+fn scores_are_the_same() {
+    let mut random = Random(2);
+    for round in 0..SHAPES {
+        let head_dim = 16 * random.range(1, 16) as usize;
+        let positions = 16 * random.range(1, 4) as usize;
+        let extreme = round % 10 == 0;
+        let limit = 1 << (QUERY_SPLIT_BITS - 1);
+        let (high, low) = (
+            numbers(&mut random, extreme, head_dim, limit),
+            numbers(&mut random, extreme, head_dim, limit),
+        );
+        let query = Query {
+            high: &high,
+            low: &low,
+            exponent: random.range(-40, 20) as i32,
+        };
+        let keys = numbers(&mut random, extreme, positions * head_dim, 32767);
+        let exponents = numbers(&mut random, false, positions, 60);
+        let mut expected = vec![0; positions];
+        (portable().scores)(&query, &keys, &exponents, &mut expected);
+        for kernels in available() {
+            let mut found = vec![0; positions];
+            (kernels.scores)(&query, &keys, &exponents, &mut found);
+            assert_eq!(expected, found, "{}: {head_dim} {positions}", kernels.name);
         }
     }
 }
 
 #[test]
-fn this_machine_has_a_vector_set() {
-    if std::arch::is_x86_feature_detected!("avx2") {
-        assert_eq!(select().name, "avx2");
-    } else {
-        assert_eq!(select().name, "portable");
+fn softmax_and_weighted_sums_are_the_same() {
+    let mut random = Random(3);
+    for round in 0..SHAPES {
+        let positions = random.range(1, 200) as usize;
+        let padded = positions.next_multiple_of(16);
+        let spread = [1, 1 << 10, 1 << 17, 1 << 22, SCORE_LIMIT][round % 5];
+        let mut scores: Vec<i32> = (0..padded)
+            .map(|_| random.range(-spread, spread) as i32)
+            .collect();
+        scores[positions..].fill(NO_SCORE);
+        let exponents = numbers(&mut random, false, padded, [0, 3, 40][round % 3]);
+        let head_dim = 16 * random.range(1, 9) as usize;
+        let values = numbers(&mut random, round % 10 == 0, padded * head_dim, 2047);
+        let attend = |kernels: &Kernels| {
+            let (mut scores, mut weights) = (scores.clone(), vec![0; padded]);
+            let softened = (kernels.soften)(&mut scores, &exponents, &mut weights);
+            let mut sums = vec![7; head_dim];
+            (kernels.weigh)(&weights, &values, &mut sums);
+            (softened, weights, sums)
+        };
+        let expected = attend(portable());
+        assert!(expected.1[positions..].iter().all(|weight| *weight == 0));
+        for kernels in available() {
+            assert_eq!(expected, attend(kernels), "{}: {positions}", kernels.name);
+        }
     }
+}
+
+#[test]
+fn elementwise_loops_are_the_same() {
+    let mut random = Random(4);
+    for round in 0..SHAPES {
+        let length = random.range(1, 80) as usize;
+        let size = 10f32.powi(random.range(-20, 8) as i32);
+        let mut vector = || -> Vec<f32> { (0..length).map(|_| random.float() * size).collect() };
+        let (mut x, y) = (vector(), vector());
+        x[0] = [1.0, f32::NAN, f32::INFINITY, -0.0, f32::MIN, -1e-40][round % 6];
+        let work = |kernels: &Kernels| {
+            let (mut gate, mut out) = (x.clone(), vec![0.0; length]);
+            (kernels.swiglu)(&mut gate, &y);
+            (kernels.norm)(&x[1..], &y[1..], 1e-5, &mut out[1..]);
+            // One number that is none is as good as another.
+            let bits = |x: f32| if x.is_nan() { 0 } else { x.to_bits() };
+            (
+                gate.into_iter().map(bits).collect(),
+                out.into_iter().map(bits).collect(),
+            )
+        };
+        let expected: (Vec<u32>, Vec<u32>) = work(portable());
+        for kernels in available() {
+            assert_eq!(expected, work(kernels), "{}: {length}", kernels.name);
+        }
+    }
+}
+
+#[test]
+fn the_fastest_set_comes_first() {
+    let names: Vec<&str> = available().map(|kernels| kernels.name).collect();
+    assert_eq!(names.first(), Some(&select().name));
+    assert_eq!(names.last(), Some(&"portable"));
+    let has_vnni = std::arch::is_x86_feature_detected!("avx512vnni");
+    assert_eq!(names.contains(&"avx512-vnni"), has_vnni);
+    assert_eq!(
+        names.contains(&"avx2"),
+        std::arch::is_x86_feature_detected!("avx2")
+    );
 }

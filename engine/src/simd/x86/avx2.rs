@@ -1,0 +1,103 @@
+//! Products without an instruction for four bytes.
+//!
+//! `VPMADDUBSW` multiplies unsigned bytes with signed ones and adds neighbours in 16 bits. Weights with a zero point
+//! take it off in the same 16 bits: the sum starts at minus the zero point times the activations' pair sums. Sums over
+//! the groups named below then stay in range, whatever the order (16-bit additions wrap):
+//!
+//! | weights | groups | bound |
+//! |---|---|---|
+//! | 0..=15 | 8 | 15 * 127 * 2 * 8 = 30,480 |
+//! | -8..=7 | 8 | 8 * 127 * 2 * 8 = 16,256 |
+//! | -16..=15 | 8 | 16 * 127 * 2 * 8 = 32,512 |
+//! | -32..=31 | 4 | 32 * 127 * 2 * 4 = 32,512 |
+//!
+//! Bytes are two nibbles, `16 * (high - 8) + low`, each summed on its own. A single `VPMADDUBSW` never saturates:
+//! 63 * 127 * 2 = 16,002.
+
+use super::lanes::{Avx2, Lanes};
+use super::products::{BYTE, FIVE, Inputs, NIBBLE, Products, two_i16};
+use core::arch::x86_64::__m256i;
+
+type V = Avx2<false>;
+
+impl Products for V {
+    #[inline(always)]
+    fn block<const KIND: u8>(self, weights: &[__m256i; 8], inputs: &Inputs<'_>) -> __m256i {
+        let [first, second] = inputs.pair_sums;
+        let pairs = [first[0] + second[0], first[1] + second[1]];
+        let start = match KIND {
+            NIBBLE | BYTE => zero(self, pairs, 8),
+            FIVE => zero(self, pairs, 16),
+            _ => self.zero(),
+        };
+        if KIND != BYTE {
+            return self.madd(sums(self, start, weights, inputs, 0), ones(self));
+        }
+        let mask = self.splat_i8(15);
+        let low = weights.map(|weight| self.and(weight, mask));
+        let high = weights.map(|weight| self.and(self.shr16::<4>(weight), mask));
+        let low = self.madd(sums(self, self.zero(), &low, inputs, 0), ones(self));
+        let sixteens = self.splat(two_i16(&[16, 16]));
+        self.madd_add(low, sums(self, start, &high, inputs, 0), sixteens)
+    }
+
+    #[inline(always)]
+    fn scaled_nibbles(
+        self,
+        total: __m256i,
+        weights: &[__m256i; 8],
+        inputs: &Inputs<'_>,
+        factor: __m256i,
+    ) -> __m256i {
+        let sum = sums(self, self.zero(), weights, inputs, 0);
+        self.madd_add(total, sum, twice(self, factor))
+    }
+
+    #[inline(always)]
+    fn without_zero(self, total: __m256i, _: __m256i, _: __m256i) -> __m256i {
+        total
+    }
+
+    #[inline(always)]
+    fn scaled_six(
+        self,
+        mut total: __m256i,
+        weights: &[__m256i; 8],
+        inputs: &Inputs<'_>,
+        factors: [__m256i; 2],
+    ) -> __m256i {
+        for (half, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
+            let start = zero(self, inputs.pair_sums[half], 32);
+            let sum = sums(self, start, weights, inputs, 4 * half);
+            total = self.madd_add(total, sum, twice(self, factors[half]));
+        }
+        total
+    }
+}
+
+/// 16-bit sums that begin at minus the zero point times pair sums.
+#[inline(always)]
+fn zero(v: V, pairs: [i16; 2], zero_point: i16) -> __m256i {
+    v.splat(two_i16(&pairs.map(|sum| -zero_point * sum)))
+}
+
+/// `start` and the products of some groups, the first of which is group `first`: two 16-bit sums for each row.
+#[inline(always)]
+fn sums(v: V, start: __m256i, weights: &[__m256i], inputs: &Inputs<'_>, first: usize) -> __m256i {
+    let mut sum = start;
+    for (group, weight) in weights.iter().enumerate() {
+        sum = v.add16(sum, v.pairs(*weight, inputs.four(v, first + group)));
+    }
+    sum
+}
+
+#[inline(always)]
+fn ones(v: V) -> __m256i {
+    v.splat(two_i16(&[1, 1]))
+}
+
+/// The low half of each 32-bit lane in both halves.
+#[inline(always)]
+fn twice(v: V, x: __m256i) -> __m256i {
+    v.or(x, v.shl::<16>(x))
+}

@@ -1,0 +1,415 @@
+//! Matrix products, for any vectors. What differs is how 32 columns of bytes become sums: see [`Products`].
+
+use super::lanes::Lanes;
+use crate::layout::activations::Activations;
+use crate::layout::{BLOCK, GROUP_BYTES, Kind, Matrix, NIBBLE_BYTES, SUPER_BLOCK, TILE_ROWS, Tile};
+use crate::simd::MAX_BLOCK_TOKENS;
+use crate::simd::portable::MIN_SHIFT;
+use crate::workers::Columns;
+use core::ops::Range;
+
+/// Blocks of 32 columns in a super-block.
+const PARTS: usize = SUPER_BLOCK / BLOCK;
+
+/// How unsigned weights of eight groups of four columns meet signed activations. Weights have a zero point of 8
+/// ([`Kind::Nibble`], [`Kind::NibbleSuper`]), 16, 32 or 128, or none.
+pub(super) trait Products: Lanes {
+    /// Products of 32 columns, the zero point of `KIND` taken off, added in 32 bits.
+    fn block<const KIND: u8>(self, weights: &[Self::Int; 8], inputs: &Inputs<'_>) -> Self::Int;
+
+    /// `total + factor * products of 32 columns`, factors below 64 in the low half of their lanes. The weights may have
+    /// a zero point of 8 here that is not theirs: [`Products::without_zero`] puts back what is missing.
+    fn scaled_nibbles(
+        self,
+        total: Self::Int,
+        weights: &[Self::Int; 8],
+        inputs: &Inputs<'_>,
+        factor: Self::Int,
+    ) -> Self::Int;
+
+    /// `total`, and 8 * factor * sum of the activations of two blocks if [`Products::scaled_nibbles`] took it off.
+    /// `factors` are pairs of 16 bits, `eights` is such a pair in every lane.
+    fn without_zero(self, total: Self::Int, factors: Self::Int, eights: Self::Int) -> Self::Int;
+
+    /// `total + factor * products of 16 columns` for two halves of a block, zero point 32. Signed factors of 8 bits in
+    /// the low half of their lanes.
+    fn scaled_six(
+        self,
+        total: Self::Int,
+        weights: &[Self::Int; 8],
+        inputs: &Inputs<'_>,
+        factors: [Self::Int; 2],
+    ) -> Self::Int;
+}
+
+/// The activations of one token and 32 columns.
+pub(super) struct Inputs<'a> {
+    quants: &'a [i8; BLOCK],
+    /// See [`Activations::pair_sums`].
+    pub(super) pair_sums: &'a [[i16; 2]; 2],
+    /// See [`Activations::zeros`].
+    pub(super) zero: i32,
+    /// See [`Activations::zeros_of_8`]; empty unless the rule has them.
+    pub(super) zeros_of_8: &'a [i32],
+}
+
+impl Inputs<'_> {
+    /// The four activations of a group in every lane.
+    #[inline(always)]
+    pub(super) fn four<V: Lanes>(&self, v: V, group: usize) -> V::Int {
+        let four = self.quants.as_chunks::<4>().0[group];
+        v.splat(i32::from_ne_bytes(four.map(i8::cast_unsigned)))
+    }
+}
+
+/// 64-bit sums of a vector's rows: the even ones and the odd ones.
+type Wide<V> = [<V as Lanes>::Int; 2];
+
+/// Fixed-point sums of some rows of a tile for each token, and those of the minima.
+struct Sums<V: Lanes, const TOKENS: usize> {
+    scaled: [Wide<V>; TOKENS],
+    mins: [Wide<V>; TOKENS],
+}
+
+/// See [`crate::simd::Kernels::multiply`]; shapes are checked.
+#[inline(always)]
+pub(super) fn multiply<V: Products>(
+    v: V,
+    matrix: &Matrix<'_>,
+    tiles: Range<usize>,
+    activations: &Activations,
+    out: Columns<'_, f32>,
+) {
+    // Sums of a single token stay in registers.
+    if activations.tokens() == 1 {
+        multiply_tokens::<V, 1>(v, matrix, tiles, activations, out);
+    } else {
+        multiply_tokens::<V, MAX_BLOCK_TOKENS>(v, matrix, tiles, activations, out);
+    }
+}
+
+#[inline(always)]
+fn multiply_tokens<V: Products, const TOKENS: usize>(
+    v: V,
+    matrix: &Matrix<'_>,
+    tiles: Range<usize>,
+    activations: &Activations,
+    mut out: Columns<'_, f32>,
+) {
+    let kind = matrix.kind();
+    let tokens = if TOKENS == 1 { 1 } else { activations.tokens() };
+    for (place, index) in tiles.enumerate() {
+        let tile = matrix.tile(index);
+        for first_row in (0..TILE_ROWS).step_by(V::LANES) {
+            let part = Part {
+                v,
+                tile: &tile,
+                first_row,
+                activations,
+                tokens,
+            };
+            let mut sums = Sums::<V, TOKENS> {
+                scaled: [[v.zero(); 2]; TOKENS],
+                mins: [[v.zero(); 2]; TOKENS],
+            };
+            match kind {
+                Kind::Nibble => part.blocks::<{ Kind::Nibble as u8 }, TOKENS>(&mut sums),
+                Kind::NibbleMin => part.blocks::<{ Kind::NibbleMin as u8 }, TOKENS>(&mut sums),
+                Kind::Five => part.blocks::<{ Kind::Five as u8 }, TOKENS>(&mut sums),
+                Kind::Byte => part.blocks::<{ Kind::Byte as u8 }, TOKENS>(&mut sums),
+                Kind::NibbleSuper => part.super_blocks_of_nibbles(&mut sums),
+                Kind::SixSuper => part.super_blocks_of_six(&mut sums),
+                Kind::Wide => part.wide_blocks(&mut sums),
+            }
+            for token in 0..tokens {
+                let row = &mut out.row(token)[place * TILE_ROWS..];
+                if row.len() > first_row {
+                    part.finish(kind, &sums, token, &mut row[first_row..]);
+                }
+            }
+        }
+    }
+}
+
+pub(super) const NIBBLE: u8 = Kind::Nibble as u8;
+pub(super) const NIBBLE_MIN: u8 = Kind::NibbleMin as u8;
+pub(super) const FIVE: u8 = Kind::Five as u8;
+pub(super) const BYTE: u8 = Kind::Byte as u8;
+
+/// As many rows of a tile as a vector has lanes, and the activations that they meet.
+struct Part<'a, V> {
+    v: V,
+    tile: &'a Tile<'a>,
+    first_row: usize,
+    activations: &'a Activations,
+    tokens: usize,
+}
+
+impl<V: Products> Part<'_, V> {
+    /// These rows' bytes of line `line` of a block's quants.
+    #[inline(always)]
+    fn line(&self, quants: &[u8], line: usize) -> V::Int {
+        self.v
+            .load_bytes(&quants[line * GROUP_BYTES + 4 * self.first_row..])
+    }
+
+    /// These rows' scales of block `block`, each in the low half of its lane.
+    #[inline(always)]
+    fn scales(&self, scales: &[u8], block: usize) -> V::Int {
+        self.v
+            .widen_u16_bytes(&scales[2 * (block * TILE_ROWS + self.first_row)..])
+    }
+
+    /// The 32 activations of block `at`, counted over all tokens.
+    #[inline(always)]
+    fn inputs(&self, at: usize) -> Inputs<'_> {
+        let all = self.activations;
+        let zeros_of_8 = match all.zeros_of_8.as_chunks::<4>().0 {
+            [] => &[][..],
+            zeros => &zeros[at],
+        };
+        Inputs {
+            quants: &all.quants.as_chunks::<BLOCK>().0[at],
+            pair_sums: &all.pair_sums.as_chunks::<2>().0[at],
+            zero: all.zeros[at],
+            zeros_of_8,
+        }
+    }
+
+    /// Kinds with a scale for 32 columns.
+    #[inline(always)]
+    fn blocks<const KIND: u8, const TOKENS: usize>(&self, sums: &mut Sums<V, TOKENS>) {
+        let (v, activations) = (self.v, self.activations);
+        let count = activations.columns() / BLOCK;
+        let bytes = match KIND {
+            NIBBLE | NIBBLE_MIN => NIBBLE_BYTES,
+            FIVE => NIBBLE_BYTES + GROUP_BYTES,
+            _ => 2 * NIBBLE_BYTES,
+        };
+        for (block, quants) in self.tile.quants.chunks_exact(bytes).enumerate() {
+            let weights = self.unpack::<KIND>(quants);
+            let scales = self.scales(self.tile.scales, block);
+            let mins = if KIND == NIBBLE_MIN {
+                self.scales(self.tile.mins, block)
+            } else {
+                scales
+            };
+            for token in 0..self.tokens {
+                let at = token * count + block;
+                let dot = v.block::<KIND>(&weights, &self.inputs(at));
+                let mantissa = v.splat(activations.mantissas[at]);
+                add_scaled(v, &mut sums.scaled[token], dot, v.madd(scales, mantissa));
+                if KIND == NIBBLE_MIN {
+                    let eight = v.splat(i32::from(activations.eights[at]));
+                    add_scaled(v, &mut sums.mins[token], eight, v.madd(mins, mantissa));
+                }
+            }
+        }
+    }
+
+    /// Weights of the eight groups of a block.
+    #[inline(always)]
+    fn unpack<const KIND: u8>(&self, quants: &[u8]) -> [V::Int; 8] {
+        let v = self.v;
+        if KIND == BYTE {
+            return core::array::from_fn(|group| self.line(quants, group));
+        }
+        let mut weights = self.nibbles(quants);
+        if KIND == FIVE {
+            let plane = self.line(quants, 4);
+            let bit = v.splat_i8(16);
+            // Bit `group` of each byte moves to bit 4.
+            let planes = [
+                v.shl16::<4>(plane),
+                v.shl16::<3>(plane),
+                v.shl16::<2>(plane),
+                v.shl16::<1>(plane),
+                plane,
+                v.shr16::<1>(plane),
+                v.shr16::<2>(plane),
+                v.shr16::<3>(plane),
+            ];
+            for (weight, plane) in weights.iter_mut().zip(planes) {
+                *weight = v.or(*weight, v.and(plane, bit));
+            }
+        }
+        weights
+    }
+
+    /// Low four bits of the weights of the eight groups of a block.
+    #[inline(always)]
+    fn nibbles(&self, quants: &[u8]) -> [V::Int; 8] {
+        let v = self.v;
+        let mask = v.splat_i8(15);
+        let lines: [_; 4] = core::array::from_fn(|line| self.line(quants, line));
+        core::array::from_fn(|group| {
+            let line = lines[group % 4];
+            v.and(if group < 4 { line } else { v.shr16::<4>(line) }, mask)
+        })
+    }
+
+    /// 4 bits, scales and minima for 256 columns with 6-bit factors for 32.
+    #[inline(always)]
+    fn super_blocks_of_nibbles<const TOKENS: usize>(&self, sums: &mut Sums<V, TOKENS>) {
+        let (v, activations) = (self.v, self.activations);
+        let count = activations.columns() / SUPER_BLOCK;
+        let low_half = v.splat(0xffff);
+        for block in 0..count {
+            let mut dots = [v.zero(); TOKENS];
+            let mut mins = [v.zero(); TOKENS];
+            for pair in block * PARTS / 2..(block + 1) * PARTS / 2 {
+                let quants = &self.tile.quants[pair * 2 * NIBBLE_BYTES..][..2 * NIBBLE_BYTES];
+                let weights = [
+                    self.nibbles(&quants[..NIBBLE_BYTES]),
+                    self.nibbles(&quants[NIBBLE_BYTES..]),
+                ];
+                let at = 2 * (pair * TILE_ROWS + self.first_row);
+                let factors = v.widen_u8(&self.tile.subscales[at..]);
+                let min_factors = v.widen_u8(&self.tile.submins[at..]);
+                let factor_of = [v.and(factors, low_half), v.shr_each(factors, v.splat(16))];
+                for token in 0..self.tokens {
+                    let at = token * count * PARTS + 2 * pair;
+                    let mut total = dots[token];
+                    for half in 0..2 {
+                        let inputs = self.inputs(at + half);
+                        total = v.scaled_nibbles(total, &weights[half], &inputs, factor_of[half]);
+                    }
+                    let eights = v.splat(two_i16(&activations.eights[at..]));
+                    dots[token] = v.without_zero(total, factors, eights);
+                    mins[token] = v.madd_add(mins[token], min_factors, eights);
+                }
+            }
+            let scales = self.scales(self.tile.scales, block);
+            let min_scales = self.scales(self.tile.mins, block);
+            for token in 0..self.tokens {
+                let mantissa = v.splat(activations.mantissas[token * count + block]);
+                let scale = v.madd(scales, mantissa);
+                add_scaled(v, &mut sums.scaled[token], dots[token], scale);
+                let scale = v.madd(min_scales, mantissa);
+                add_scaled(v, &mut sums.mins[token], mins[token], scale);
+            }
+        }
+    }
+
+    /// 6 bits, scales for 256 columns with 8-bit factors for 16.
+    #[inline(always)]
+    fn super_blocks_of_six<const TOKENS: usize>(&self, sums: &mut Sums<V, TOKENS>) {
+        let (v, activations) = (self.v, self.activations);
+        let count = activations.columns() / SUPER_BLOCK;
+        let low_half = v.splat(0xffff);
+        for block in 0..count {
+            let mut dots = [v.zero(); TOKENS];
+            for part in block * PARTS..(block + 1) * PARTS {
+                let weights = self.six(&self.tile.quants[part * 3 * NIBBLE_BYTES / 2..]);
+                let at = 2 * (part * TILE_ROWS + self.first_row);
+                let factors = v.widen_i8(&self.tile.subscales[at..]);
+                let factor_of = [v.and(factors, low_half), v.shr_each(factors, v.splat(16))];
+                for token in 0..self.tokens {
+                    let at = token * count * PARTS + part;
+                    let inputs = self.inputs(at);
+                    dots[token] = v.scaled_six(dots[token], &weights, &inputs, factor_of);
+                }
+            }
+            let scales = self.scales(self.tile.scales, block);
+            for token in 0..self.tokens {
+                let mantissa = v.splat(activations.mantissas[token * count + block]);
+                let scale = v.madd(scales, mantissa);
+                add_scaled(v, &mut sums.scaled[token], dots[token], scale);
+            }
+        }
+    }
+
+    /// Weights of the eight groups: nibbles and two planes of high bits, groups 0 to 3 and 4 to 7.
+    #[inline(always)]
+    fn six(&self, quants: &[u8]) -> [V::Int; 8] {
+        let v = self.v;
+        let bits = v.splat_i8(0x30);
+        let mut weights = self.nibbles(quants);
+        for (line, weights) in weights.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let plane = self.line(quants, 4 + line);
+            // Bits `2 * i` and above of each byte move to bits 4 and 5.
+            let planes = [
+                v.shl16::<4>(plane),
+                v.shl16::<2>(plane),
+                plane,
+                v.shr16::<2>(plane),
+            ];
+            for (weight, plane) in weights.iter_mut().zip(planes) {
+                *weight = v.or(*weight, v.and(plane, bits));
+            }
+        }
+        weights
+    }
+
+    /// 14-bit weights and 12-bit activations.
+    #[inline(always)]
+    fn wide_blocks<const TOKENS: usize>(&self, sums: &mut Sums<V, TOKENS>) {
+        let (v, activations) = (self.v, self.activations);
+        let count = activations.columns() / BLOCK;
+        let blocks = self.tile.quants.chunks_exact(Kind::Wide.quant_bytes());
+        for (block, quants) in blocks.enumerate() {
+            let scales = self.scales(self.tile.scales, block);
+            for token in 0..self.tokens {
+                let at = token * count + block;
+                let mut dot = v.zero();
+                let inputs = &activations.wide.as_chunks::<BLOCK>().0[at];
+                for (line, pair) in inputs.as_chunks::<2>().0.iter().enumerate() {
+                    dot = v.madd_add(dot, self.line(quants, line), v.splat(two_i16(pair)));
+                }
+                let scale = v.madd(scales, v.splat(activations.mantissas[at]));
+                let scale = v.sar::<{ crate::layout::WIDE_SHIFT }>(scale);
+                add_scaled(v, &mut sums.scaled[token], dot, scale);
+            }
+        }
+    }
+
+    /// Converts one token's sums to f32: the rows of this part, or as many as `out` has.
+    #[inline(always)]
+    fn finish<const TOKENS: usize>(
+        &self,
+        kind: Kind,
+        sums: &Sums<V, TOKENS>,
+        token: usize,
+        out: &mut [f32],
+    ) {
+        let v = self.v;
+        let exponent = self.activations.exponents[token];
+        let [scale, min] = &self.tile.exponents;
+        let mut rows = self.floats(sums.scaled[token], scale, exponent + kind.scale_shift());
+        if kind.has_min() {
+            let mins = self.floats(sums.mins[token], min, exponent - MIN_SHIFT);
+            rows = v.add_f32(rows, mins);
+        }
+        if out.len() >= V::LANES {
+            v.store_f32(rows, out);
+        } else {
+            let mut all = [0.0; TILE_ROWS];
+            v.store_f32(rows, &mut all);
+            out.copy_from_slice(&all[..out.len()]);
+        }
+    }
+
+    /// [`crate::ops::scaled_f32`] of a vector's rows.
+    #[inline(always)]
+    fn floats(&self, sums: Wide<V>, rows: &[i16; TILE_ROWS], exponent: i32) -> V::Float {
+        let v = self.v;
+        let exponents = v.add(v.widen_i16(&rows[self.first_row..]), v.splat(exponent));
+        let (lowest, highest) = crate::ops::EXPONENTS.into_inner();
+        let exponents = v.min(v.max(exponents, v.splat(lowest)), v.splat(highest));
+        let factors = v.from_bits(v.shl::<23>(v.add(exponents, v.splat(127))));
+        v.mul_f32(v.to_f32_64(sums[0], sums[1]), factors)
+    }
+}
+
+/// The first two numbers as one, the first one low.
+#[inline(always)]
+pub(super) fn two_i16(pair: &[i16]) -> i32 {
+    i32::from(pair[1]) << 16 | i32::from(pair[0].cast_unsigned())
+}
+
+/// `sums += dots * scales`, in 64 bits.
+#[inline(always)]
+fn add_scaled<V: Lanes>(v: V, sums: &mut Wide<V>, dots: V::Int, scales: V::Int) {
+    sums[0] = v.add64(sums[0], v.mul_even(dots, scales));
+    sums[1] = v.add64(sums[1], v.mul_even(v.odd(dots), v.odd(scales)));
+}
