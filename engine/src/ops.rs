@@ -46,28 +46,6 @@ pub(crate) fn to_integer(x: f32, exponent: i32) -> i32 {
         .cast_signed()
 }
 
-/// `x / 2^exponent`, rounded, from the bits of the float. The result must fit 24 bits; infinities count as the
-/// largest number.
-pub(crate) fn fixed(x: f32, exponent: i32) -> i32 {
-    let bits = x.to_bits();
-    let biased = (bits >> 23 & 0xff) as i32;
-    if biased == 0 {
-        return 0;
-    }
-    let mantissa = (bits & 0x7f_ffff | 0x80_0000) as i32;
-    let drop = exponent - (biased - 127 - 23);
-    let magnitude = match drop {
-        ..=0 => mantissa,
-        1..=24 => (mantissa + (1 << (drop - 1))) >> drop,
-        _ => 0,
-    };
-    if bits >> 31 == 1 {
-        -magnitude
-    } else {
-        magnitude
-    }
-}
-
 /// Fraction bits of [`exp2_neg`]'s argument.
 pub(crate) const EXP2_ARGUMENT_BITS: u32 = 16;
 /// Fraction bits of [`exp2_neg`]'s result.

@@ -6,7 +6,8 @@
 //! follow it: [`Rule::Block`] is its Q8_0 and [`Rule::Super`] its Q8_K.
 
 use super::{BLOCK, SUPER_BLOCK};
-use crate::simd::Kernels;
+use crate::ops::{exponent_of, to_integer};
+use crate::simd::{Kernels, MAX_BLOCK_TOKENS};
 use crate::wiped::fit;
 use crate::workers::{Workers, split_columns};
 use alloc::vec::Vec;
@@ -38,47 +39,60 @@ pub const BYTE_MAX: f32 = 127.0;
 /// Largest magnitude of a 12-bit quant.
 pub const WIDE_MAX: f32 = 2047.0;
 /// Bits of the largest mantissa.
-const MANTISSA_BITS: u32 = 15;
+const MANTISSA_BITS: i32 = 15;
+/// Blocks of 32 columns in a super-block.
+pub(crate) const PARTS: usize = SUPER_BLOCK / BLOCK;
+
+/// Several tokens' places are a multiple of this: kernels take so many tokens at a time, whose sums do not wait for each
+/// other.
+pub(crate) const TOKEN_GROUP: usize = 4;
 
 /// A block of tokens' quantized vectors, all with the same number of columns. Wiped when dropped.
+///
+/// What belongs to the same columns of all tokens lies together. `places` is the number of tokens, if it is more than
+/// one rounded up to whole groups of [`TOKEN_GROUP`]; places without a token are zeros.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Activations {
-    pub(crate) rule: Option<Rule>,
-    pub(crate) tokens: usize,
-    pub(crate) columns: usize,
-    /// `[tokens][columns]`, for [`Rule::Block`] and [`Rule::Super`].
-    pub(crate) quants: Vec<i8>,
-    /// `[tokens][columns]`, for [`Rule::Wide`].
-    pub(crate) wide: Vec<i16>,
-    /// `[tokens][columns / 16]`: for each 16 columns, the sums of those at positions 0, 1 and at 2, 3 of each four.
+    rule: Option<Rule>,
+    tokens: usize,
+    columns: usize,
+    places: usize,
+    /// `[columns / 32][places]`, for [`Rule::Block`] and [`Rule::Super`].
+    pub(crate) quants: Vec<[i8; BLOCK]>,
+    /// `[columns / 32][places]`, for [`Rule::Wide`].
+    pub(crate) wide: Vec<[i16; BLOCK]>,
+    /// `[columns / 32][places]`: for each 16 columns, the sums of those at positions 0, 1 and at 2, 3 of each four.
     /// They take the weights' zero points out of 16-bit lanes without leaving them.
-    pub(crate) pair_sums: Vec<[i16; 2]>,
-    /// `[tokens][columns / 32]`: 8 times the sum of 32 columns, which fits: 8 * 32 * 127 = 32,512.
-    pub(crate) eights: Vec<i16>,
-    /// `[tokens][columns / 32]`: the same, negative: where 32-bit sums of weights with zero point 8 begin.
+    pub(crate) pair_sums: Vec<[[i16; 2]; 2]>,
+    /// `[columns / 32][places]`: -8 times the sum of 32 columns: where 32-bit sums of weights with zero point 8 begin.
     pub(crate) zeros: Vec<i32>,
-    /// `[tokens][columns / 8]`, for [`Rule::Super`]: -32 times the sum of 8 columns, as `zeros` for zero point 32.
-    pub(crate) zeros_of_8: Vec<i32>,
-    /// `[tokens][columns / block]`.
+    /// `[columns / 32][places]`, for [`Rule::Super`]: -32 times the sum of 8 columns, as `zeros` for zero point 32.
+    pub(crate) zeros_of_8: Vec<[i32; 4]>,
+    /// `[columns / 256][places]`, for [`Rule::Super`]: 8 times the sum of 32 columns, which fits: 8 * 32 * 127 = 32,512.
+    pub(crate) eights: Vec<[i16; PARTS]>,
+    /// `[columns / block][places]`.
     pub(crate) mantissas: Vec<i32>,
-    /// `[tokens]`.
+    /// `[places]`.
     pub(crate) exponents: Vec<i32>,
-    /// `[tokens][columns / block]`: scales before they become mantissas.
+    /// `[columns / block][places]`: scales before they become mantissas.
     scales: Vec<f32>,
 }
 
-/// The parts of [`Activations`] that belong to one token.
+/// The parts of [`Activations`] that belong to one block of the rule, `[parts of the block][places]`.
 #[derive(Debug)]
-pub(crate) struct TokenMut<'a> {
+pub(crate) struct BlockMut<'a> {
+    rule: Rule,
+    /// `[tokens][columns]`
     x: &'a [f32],
-    quants: &'a mut [i8],
-    wide: &'a mut [i16],
-    pair_sums: &'a mut [[i16; 2]],
-    eights: &'a mut [i16],
+    columns: usize,
+    /// Where the block's columns begin.
+    start: usize,
+    quants: &'a mut [[i8; BLOCK]],
+    wide: &'a mut [[i16; BLOCK]],
+    pair_sums: &'a mut [[[i16; 2]; 2]],
     zeros: &'a mut [i32],
-    zeros_of_8: &'a mut [i32],
-    mantissas: &'a mut [i32],
-    exponent: &'a mut i32,
+    zeros_of_8: &'a mut [[i32; 4]],
+    eights: &'a mut [[i16; PARTS]],
     scales: &'a mut [f32],
 }
 
@@ -88,22 +102,23 @@ impl Activations {
         self.rule = Some(rule);
         self.tokens = tokens;
         self.columns = columns;
-        let count = tokens * columns;
-        let (narrow, wide) = if rule == Rule::Wide {
-            (0, count)
+        self.places = if tokens == 1 {
+            1
         } else {
-            (count, 0)
+            tokens.next_multiple_of(TOKEN_GROUP)
         };
-        let eighths = if rule == Rule::Super { count / 8 } else { 0 };
-        fit(&mut self.quants, narrow);
-        fit(&mut self.wide, wide);
-        fit(&mut self.pair_sums, narrow / 16);
-        fit(&mut self.eights, narrow / BLOCK);
-        fit(&mut self.zeros, narrow / BLOCK);
-        fit(&mut self.zeros_of_8, eighths);
-        fit(&mut self.mantissas, count / rule.block());
-        fit(&mut self.scales, count / rule.block());
-        fit(&mut self.exponents, tokens);
+        let parts = columns / BLOCK * self.places;
+        let blocks = columns / rule.block() * self.places;
+        let only = |wanted: bool, length: usize| if wanted { length } else { 0 };
+        fit(&mut self.quants, only(rule != Rule::Wide, parts));
+        fit(&mut self.wide, only(rule == Rule::Wide, parts));
+        fit(&mut self.pair_sums, only(rule != Rule::Wide, parts));
+        fit(&mut self.zeros, only(rule != Rule::Wide, parts));
+        fit(&mut self.zeros_of_8, only(rule == Rule::Super, parts));
+        fit(&mut self.eights, only(rule == Rule::Super, blocks));
+        fit(&mut self.mantissas, blocks);
+        fit(&mut self.scales, blocks);
+        fit(&mut self.exponents, self.places);
     }
 
     /// How they are quantized; `None` before the first use.
@@ -121,7 +136,12 @@ impl Activations {
         self.columns
     }
 
-    /// Quantizes `tokens` vectors, `x[tokens][columns]`; workers share the vectors.
+    /// Number of places for tokens.
+    pub(crate) fn places(&self) -> usize {
+        self.places
+    }
+
+    /// Quantizes `tokens` vectors, `x[tokens][columns]`; workers share the columns.
     ///
     /// A block that holds an infinity or no number counts as zeros.
     ///
@@ -141,48 +161,75 @@ impl Activations {
             "shape of activations"
         );
         self.reset(rule, tokens, columns);
-        if tokens == 1 {
-            return self
-                .tokens_mut(x)
-                .for_each(|mut token| (kernels.quantize)(rule, &mut token));
-        }
-        let mut all: Vec<_> = self.tokens_mut(x).collect();
-        split_columns(workers, &mut all, tokens, 1, |_, mut some| {
-            for token in some.row(0) {
-                (kernels.quantize)(rule, token);
+        if tokens == 1 || workers.count() == 1 {
+            for mut block in self.blocks_mut(rule, x) {
+                (kernels.quantize)(&mut block);
             }
-        });
+        } else {
+            let mut blocks: Vec<_> = self.blocks_mut(rule, x).collect();
+            let count = blocks.len();
+            split_columns(workers, &mut blocks, count, 1, |_, mut some| {
+                some.row(0).iter_mut().for_each(kernels.quantize);
+            });
+        }
+        self.relate_scales();
     }
 
-    fn tokens_mut<'a>(&'a mut self, x: &'a [f32]) -> impl Iterator<Item = TokenMut<'a>> {
-        let mut quants = parts(&mut self.quants, self.tokens);
-        let mut wide = parts(&mut self.wide, self.tokens);
-        let mut pair_sums = parts(&mut self.pair_sums, self.tokens);
-        let mut eights = parts(&mut self.eights, self.tokens);
-        let mut zeros = parts(&mut self.zeros, self.tokens);
-        let mut zeros_of_8 = parts(&mut self.zeros_of_8, self.tokens);
-        let mut mantissas = parts(&mut self.mantissas, self.tokens);
-        let mut scales = parts(&mut self.scales, self.tokens);
-        x.chunks_exact(self.columns)
-            .zip(&mut self.exponents)
-            .map(move |(x, exponent)| TokenMut {
-                x,
-                quants: quants(),
-                wide: wide(),
-                pair_sums: pair_sums(),
-                eights: eights(),
-                zeros: zeros(),
-                zeros_of_8: zeros_of_8(),
-                mantissas: mantissas(),
-                exponent,
-                scales: scales(),
-            })
+    fn blocks_mut<'a>(
+        &'a mut self,
+        rule: Rule,
+        x: &'a [f32],
+    ) -> impl Iterator<Item = BlockMut<'a>> {
+        let columns = self.columns;
+        let count = columns / rule.block();
+        let mut quants = parts(&mut self.quants, count);
+        let mut wide = parts(&mut self.wide, count);
+        let mut pair_sums = parts(&mut self.pair_sums, count);
+        let mut zeros = parts(&mut self.zeros, count);
+        let mut zeros_of_8 = parts(&mut self.zeros_of_8, count);
+        let mut eights = parts(&mut self.eights, count);
+        let mut scales = parts(&mut self.scales, count);
+        (0..count).map(move |block| BlockMut {
+            rule,
+            x,
+            columns,
+            start: block * rule.block(),
+            quants: quants(),
+            wide: wide(),
+            pair_sums: pair_sums(),
+            zeros: zeros(),
+            zeros_of_8: zeros_of_8(),
+            eights: eights(),
+            scales: scales(),
+        })
+    }
+
+    /// Expresses each token's block scales relative to its largest one.
+    fn relate_scales(&mut self) {
+        let mut largest = [0; MAX_BLOCK_TOKENS];
+        for scales in self.scales.chunks_exact(self.places) {
+            for (top, scale) in largest.iter_mut().zip(scales) {
+                // Scales are positive or zero, so that their bits are ordered as they are.
+                *top = scale.to_bits().max(*top);
+            }
+        }
+        for (exponent, largest) in self.exponents.iter_mut().zip(largest) {
+            // [2^e, 2^(e + 1)) becomes 15 bits.
+            *exponent = exponent_of(largest) + 1 - MANTISSA_BITS;
+        }
+        let blocks = self.mantissas.chunks_exact_mut(self.places);
+        for (mantissas, scales) in blocks.zip(self.scales.chunks_exact(self.places)) {
+            let tokens = scales.iter().zip(&self.exponents);
+            for (mantissa, (scale, exponent)) in mantissas.iter_mut().zip(tokens) {
+                *mantissa = to_integer(*scale, -exponent).min((1 << MANTISSA_BITS) - 1);
+            }
+        }
     }
 }
 
-/// Gives a vector's part for each token, one after the other.
-fn parts<'a, T>(vector: &'a mut [T], tokens: usize) -> impl FnMut() -> &'a mut [T] {
-    let length = vector.len() / tokens.max(1);
+/// Gives the parts of a vector, one after the other.
+fn parts<'a, T>(vector: &'a mut [T], count: usize) -> impl FnMut() -> &'a mut [T] {
+    let length = vector.len() / count;
     let mut rest = vector;
     move || {
         let (part, behind) = core::mem::take(&mut rest).split_at_mut(length);
@@ -191,55 +238,62 @@ fn parts<'a, T>(vector: &'a mut [T], tokens: usize) -> impl FnMut() -> &'a mut [
     }
 }
 
-impl TokenMut<'_> {
-    /// Quantizes the vector. `largest` gives the bits of the largest magnitude of a block, more than infinity's if one
-    /// is no number; `round` writes `x * inverse`, rounded to nearest even.
+impl BlockMut<'_> {
+    /// Quantizes the block of every token. `largest` gives the bits of the largest magnitude, more than infinity's if
+    /// one is no number; `round` writes `x * inverse`, rounded to nearest even.
     #[inline(always)]
     pub(crate) fn quantize(
         &mut self,
-        rule: Rule,
         largest: impl Fn(&[f32]) -> u32,
-        round: impl Fn(&[f32], f32, &mut [i8]),
+        round: impl Fn(&[f32], f32, &mut [i8; BLOCK]),
     ) {
-        for (block, x) in self.x.chunks_exact(rule.block()).enumerate() {
-            let (inverse, scale) = block_scale(rule, largest(x));
-            self.scales[block] = scale;
-            let range = block * rule.block()..(block + 1) * rule.block();
-            match rule {
-                Rule::Wide if inverse == 0.0 => self.wide[range].fill(0),
-                Rule::Wide => quantize_wide(x, inverse, &mut self.wide[range]),
-                _ if inverse == 0.0 => self.quants[range].fill(0),
-                _ => round(x, inverse, &mut self.quants[range]),
+        let places = self.scales.len();
+        let mut tokens = self.x.chunks_exact(self.columns);
+        for place in 0..places {
+            let x = tokens.next().map(|x| &x[self.start..][..self.rule.block()]);
+            let (inverse, scale) = x.map_or((0.0, 0.0), |x| block_scale(self.rule, largest(x)));
+            self.scales[place] = scale;
+            for part in 0..self.rule.block() / BLOCK {
+                let at = part * places + place;
+                // There is something to round where the inverse is not 0.
+                let x = x
+                    .filter(|_| inverse != 0.0)
+                    .map(|x| &x[part * BLOCK..][..BLOCK]);
+                match (self.rule, x) {
+                    (Rule::Wide, None) => self.wide[at].fill(0),
+                    (Rule::Wide, Some(x)) => round_wide(x, inverse, &mut self.wide[at]),
+                    (_, None) => self.quants[at].fill(0),
+                    (_, Some(x)) => round(x, inverse, &mut self.quants[at]),
+                }
+                if self.rule != Rule::Wide {
+                    self.sum(at, place, part);
+                }
             }
-        }
-        *self.exponent = relative_scales(self.scales, self.mantissas);
-        if rule != Rule::Wide {
-            self.sum();
         }
     }
 
-    /// Sums of the quants, which the kernels need beside them.
+    /// Sums of 32 quants, which the kernels need beside them.
     #[inline(always)]
-    fn sum(&mut self) {
-        let blocks = self.quants.as_chunks::<BLOCK>().0.iter();
-        let pairs = self.pair_sums.as_chunks_mut::<2>().0;
-        let zeros = self.eights.iter_mut().zip(self.zeros.iter_mut());
-        for ((quants, pairs), (eight, zero)) in blocks.zip(pairs).zip(zeros) {
-            let mut all = 0;
-            for (quants, pair) in quants.as_chunks::<16>().0.iter().zip(pairs) {
-                *pair = [0; 2];
-                for four in quants.as_chunks::<4>().0 {
-                    pair[0] += i16::from(four[0]) + i16::from(four[1]);
-                    pair[1] += i16::from(four[2]) + i16::from(four[3]);
-                }
-                all += pair[0] + pair[1];
+    fn sum(&mut self, at: usize, place: usize, part: usize) {
+        let quants = &self.quants[at];
+        let mut pairs = [[0i16; 2]; 2];
+        for (quants, pair) in quants.as_chunks::<16>().0.iter().zip(&mut pairs) {
+            for four in quants.as_chunks::<4>().0 {
+                pair[0] += i16::from(four[0]) + i16::from(four[1]);
+                pair[1] += i16::from(four[2]) + i16::from(four[3]);
             }
-            *eight = 8 * all;
-            *zero = -i32::from(*eight);
         }
-        let eights = self.quants.as_chunks::<8>().0.iter();
-        for (quants, zero) in eights.zip(self.zeros_of_8.iter_mut()) {
-            *zero = -32 * quants.iter().map(|quant| i32::from(*quant)).sum::<i32>();
+        let eight = 8 * pairs.as_flattened().iter().sum::<i16>();
+        self.pair_sums[at] = pairs;
+        self.zeros[at] = -i32::from(eight);
+        if self.rule == Rule::Super {
+            self.eights[place][part] = eight;
+            for (zero, quants) in self.zeros_of_8[at]
+                .iter_mut()
+                .zip(quants.as_chunks::<8>().0)
+            {
+                *zero = -32 * quants.iter().map(|quant| i32::from(*quant)).sum::<i32>();
+            }
         }
     }
 }
@@ -267,7 +321,7 @@ fn block_scale(rule: Rule, largest: u32) -> (f32, f32) {
 /// with its comparisons, which matters where every float operation is emulated.
 pub(crate) const ROUND: f32 = 12_582_912.0;
 
-fn quantize_wide(x: &[f32], inverse: f32, quants: &mut [i16]) {
+fn round_wide(x: &[f32], inverse: f32, quants: &mut [i16; BLOCK]) {
     for (quant, x) in quants.iter_mut().zip(x) {
         *quant = (x * inverse + ROUND).to_bits() as i16;
     }
@@ -284,17 +338,4 @@ impl Drop for Activations {
         self.mantissas.zeroize();
         self.scales.zeroize();
     }
-}
-
-/// Expresses block scales relative to the largest one; returns the vector's exponent.
-fn relative_scales(scales: &[f32], mantissas: &mut [i32]) -> i32 {
-    // Scales are positive or zero, so that their bits are ordered as they are.
-    let largest = scales.iter().fold(0, |top, scale| scale.to_bits().max(top));
-    // [2^e, 2^(e + 1)) becomes 15 bits.
-    let exponent = (largest >> 23).cast_signed().max(1) - 127 + 1 - MANTISSA_BITS.cast_signed();
-    let limit = (1 << MANTISSA_BITS) - 1;
-    for (mantissa, scale) in mantissas.iter_mut().zip(scales) {
-        *mantissa = crate::ops::fixed(*scale, exponent).min(limit);
-    }
-    exponent
 }

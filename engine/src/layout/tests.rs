@@ -1,6 +1,6 @@
 //! Tiles and quantized activations, against their definitions.
 
-use super::activations::{Activations, Rule};
+use super::activations::{Activations, PARTS, Rule};
 use super::encode::{self, EncodeError, RowBlock, packed_scale};
 use super::{BLOCK, Encoding, Kind, Matrix, Spans, TILE_ROWS, row_to_f32};
 use crate::simd;
@@ -133,11 +133,13 @@ fn rows_that_do_not_belong_to_a_kind_are_refused() {
 
 /// What a quantized block stands for.
 fn value(activations: &Activations, rule: Rule, index: usize) -> f64 {
-    let mantissa = activations.mantissas[index / rule.block()];
-    let exponent = activations.exponents[index / activations.columns];
+    let (token, column) = (index / activations.columns(), index % activations.columns());
+    let place = |block: usize| column / block * activations.places() + token;
+    let mantissa = activations.mantissas[place(rule.block())];
+    let exponent = activations.exponents[token];
     let quant = match rule {
-        Rule::Wide => f64::from(activations.wide[index]),
-        _ => f64::from(activations.quants[index]),
+        Rule::Wide => f64::from(activations.wide[place(BLOCK)][column % BLOCK]),
+        _ => f64::from(activations.quants[place(BLOCK)][column % BLOCK]),
     };
     quant * f64::from(mantissa) * 2f64.powi(exponent)
 }
@@ -174,20 +176,31 @@ fn quantized_activations_are_near_what_they_stand_for() {
             }
         }
         let sum = |quants: &[i8]| quants.iter().map(|quant| i32::from(*quant)).sum::<i32>();
-        for (index, quants) in activations.quants.chunks(BLOCK).enumerate() {
-            assert_eq!(i32::from(activations.eights[index]), 8 * sum(quants));
-            assert_eq!(activations.zeros[index], -8 * sum(quants));
-        }
-        if rule == Rule::Super {
-            for (index, quants) in activations.quants.chunks(8).enumerate() {
-                assert_eq!(activations.zeros_of_8[index], -32 * sum(quants));
+        for (at, quants) in activations.quants.iter().enumerate() {
+            assert_eq!(activations.zeros[at], -8 * sum(quants));
+            if rule == Rule::Super {
+                let (part, place) = (at / activations.places(), at % activations.places());
+                let block = part / PARTS * activations.places() + place;
+                assert_eq!(
+                    i32::from(activations.eights[block][part % PARTS]),
+                    8 * sum(quants)
+                );
+                let eighths = quants.as_chunks::<8>().0;
+                let zeros = activations.zeros_of_8[at];
+                assert!(
+                    eighths
+                        .iter()
+                        .zip(zeros)
+                        .all(|(quants, zero)| zero == -32 * sum(quants))
+                );
             }
         }
-        let quants = i64::from(sum(&activations.quants));
+        let quants = i64::from(sum(activations.quants.as_flattened()));
         let pairs: i64 = activations
             .pair_sums
+            .as_flattened()
+            .as_flattened()
             .iter()
-            .flatten()
             .map(|sum| i64::from(*sum))
             .sum();
         assert_eq!(pairs, quants);
@@ -204,5 +217,5 @@ fn infinities_and_absent_numbers_count_as_zeros() {
         assert!((value(&activations, rule, 40) - 1.0).abs() < 1e-3);
     }
     let activations = quantized(Rule::Block, &[1e-44; 32], 1);
-    assert_eq!(activations.quants, [0; 32]);
+    assert_eq!(activations.quants, [[0; 32]]);
 }

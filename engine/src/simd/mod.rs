@@ -16,7 +16,7 @@ mod portable;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::layout::activations::{Activations, Rule, TokenMut};
+use crate::layout::activations::{Activations, BlockMut};
 use crate::layout::{Matrix, TILE_ROWS};
 use crate::ops::{self, SUMS};
 use crate::workers::Columns;
@@ -66,8 +66,8 @@ pub struct Kernels {
     /// Attention output: `out[d] += sum over positions of weight * value`, values `[positions / 2][head_dim][2]`.
     /// [`Kernels::soften`] bounds the weights so that 32 bits suffice.
     pub(crate) weigh: Weigh,
-    /// Quantizes one token's vector.
-    pub(crate) quantize: fn(rule: Rule, token: &mut TokenMut<'_>),
+    /// Quantizes one block of every token.
+    pub(crate) quantize: fn(block: &mut BlockMut<'_>),
     /// `gate * sigmoid(gate) * up`, elementwise into `gate`.
     pub(crate) swiglu: fn(gate: &mut [f32], up: &[f32]),
     /// RMSNorm (Zhang and Sennrich 2019): `out = x / sqrt(mean(x^2) + epsilon) * weight`.

@@ -1,7 +1,7 @@
 //! Inner loops in plain Rust: the definition that other sets are tested against.
 
 use super::{Kernels, MAX_BLOCK_TOKENS, QUERY_SPLIT_BITS, Query, SCORE_LIMIT, Softened, tiles_of};
-use crate::layout::activations::{Activations, ROUND, Rule, TokenMut};
+use crate::layout::activations::{Activations, BlockMut, ROUND};
 use crate::layout::{
     BLOCK, Kind, Matrix, TILE_ROWS, Tile, WIDE_SHIFT, block_quants, i16_at, pair_index,
 };
@@ -34,7 +34,8 @@ fn multiply(matrix: &Matrix<'_>, activations: &Activations, mut out: Columns<'_,
         for block in 0..matrix.columns() / kind.block() {
             add_block(kind, &tile, block, activations, &mut sums);
         }
-        for (token, exponent) in activations.exponents.iter().enumerate() {
+        for token in 0..activations.tokens() {
+            let exponent = activations.exponents[token];
             let out = out.row(token)[place * TILE_ROWS..].iter_mut();
             for (lane, out) in out.take(TILE_ROWS).enumerate() {
                 let exponents = tile.exponents.map(|rows| i32::from(rows[lane]) + exponent);
@@ -70,17 +71,17 @@ fn add_block(
     activations: &Activations,
     sums: &mut Sums,
 ) {
-    let (columns, parts) = (activations.columns(), kind.block() / BLOCK);
+    let (places, parts) = (activations.places(), kind.block() / BLOCK);
     let mut dots = [[[0i32; 2]; TILE_ROWS]; MAX_BLOCK_TOKENS];
     for part in block * parts..(block + 1) * parts {
         let weights: [_; TILE_ROWS] =
             core::array::from_fn(|lane| block_quants(kind, tile, part, lane));
         let factors: [_; TILE_ROWS] = core::array::from_fn(|lane| factors(kind, tile, part, lane));
         for (token, dots) in dots.iter_mut().enumerate().take(activations.tokens()) {
-            let start = token * columns + part * BLOCK;
-            let inputs = inputs(kind, activations, start);
+            let at = part * places + token;
+            let inputs = inputs(kind, activations, at);
             let eight = if kind.has_min() {
-                i32::from(activations.eights[start / BLOCK])
+                -activations.zeros[at]
             } else {
                 0
             };
@@ -91,9 +92,8 @@ fn add_block(
             }
         }
     }
-    let blocks = columns / kind.block();
     for (token, dots) in dots.iter().enumerate().take(activations.tokens()) {
-        let mantissa = activations.mantissas[token * blocks + block];
+        let mantissa = activations.mantissas[block * places + token];
         let combined =
             |scales, lane| i32::from(i16_at(scales, block * TILE_ROWS + lane)) * mantissa;
         for (lane, dot) in dots.iter().enumerate() {
@@ -110,19 +110,12 @@ fn add_block(
 }
 
 /// The activations of one token and 32 columns.
-fn inputs(kind: Kind, activations: &Activations, start: usize) -> [i16; BLOCK] {
-    let mut inputs = [0; BLOCK];
+fn inputs(kind: Kind, activations: &Activations, at: usize) -> [i16; BLOCK] {
     if kind == Kind::Wide {
-        inputs.copy_from_slice(&activations.wide[start..start + BLOCK]);
+        activations.wide[at]
     } else {
-        for (input, quant) in inputs
-            .iter_mut()
-            .zip(&activations.quants[start..start + BLOCK])
-        {
-            *input = i16::from(*quant);
-        }
+        activations.quants[at].map(i16::from)
     }
-    inputs
 }
 
 /// Dot product of 16 columns.
@@ -234,11 +227,11 @@ fn weigh(weights: &[i16], values: &[i16], out: &mut [i32]) {
     }
 }
 
-fn quantize(rule: Rule, token: &mut TokenMut<'_>) {
-    token.quantize(rule, ops::largest, round);
+fn quantize(block: &mut BlockMut<'_>) {
+    block.quantize(ops::largest, round);
 }
 
-fn round(x: &[f32], inverse: f32, quants: &mut [i8]) {
+fn round(x: &[f32], inverse: f32, quants: &mut [i8; BLOCK]) {
     for (quant, x) in quants.iter_mut().zip(x) {
         *quant = (x * inverse + ROUND).to_bits() as i8;
     }

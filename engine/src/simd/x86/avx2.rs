@@ -22,35 +22,44 @@ type V = Avx2<false>;
 
 impl Products for V {
     #[inline(always)]
-    fn block<const KIND: u8>(self, weights: &[__m256i; 8], inputs: &Inputs<'_>) -> __m256i {
-        let [first, second] = inputs.pair_sums;
-        let pairs = [first[0] + second[0], first[1] + second[1]];
-        let start = match KIND {
-            NIBBLE | BYTE => zero(self, pairs, 8),
-            FIVE => zero(self, pairs, 16),
-            _ => self.zero(),
-        };
-        if KIND != BYTE {
-            return self.madd(sums(self, start, weights, inputs, 0), ones(self));
-        }
-        let mask = self.splat_i8(15);
-        let low = weights.map(|weight| self.and(weight, mask));
-        let high = weights.map(|weight| self.and(self.shr16::<4>(weight), mask));
-        let low = self.madd(sums(self, self.zero(), &low, inputs, 0), ones(self));
-        let sixteens = self.splat(two_i16(&[16, 16]));
-        self.madd_add(low, sums(self, start, &high, inputs, 0), sixteens)
+    fn block<const KIND: u8, const G: usize>(
+        self,
+        weights: &[__m256i; 8],
+        inputs: &Inputs<'_, G>,
+    ) -> [__m256i; G] {
+        core::array::from_fn(|token| {
+            let [first, second] = inputs.pair_sums[token];
+            let pairs = [first[0] + second[0], first[1] + second[1]];
+            let start = match KIND {
+                NIBBLE | BYTE => zero(self, pairs, 8),
+                FIVE => zero(self, pairs, 16),
+                _ => self.zero(),
+            };
+            if KIND != BYTE {
+                return self.madd(sums(self, start, weights, inputs, token, 0), ones(self));
+            }
+            let mask = self.splat_i8(15);
+            let low = weights.map(|weight| self.and(weight, mask));
+            let high = weights.map(|weight| self.and(self.shr16::<4>(weight), mask));
+            let low = sums(self, self.zero(), &low, inputs, token, 0);
+            let low = self.madd(low, ones(self));
+            let sixteens = self.splat(two_i16(&[16, 16]));
+            self.madd_add(low, sums(self, start, &high, inputs, token, 0), sixteens)
+        })
     }
 
     #[inline(always)]
-    fn scaled_nibbles(
+    fn scaled_nibbles<const G: usize>(
         self,
-        total: __m256i,
+        totals: &mut [__m256i; G],
         weights: &[__m256i; 8],
-        inputs: &Inputs<'_>,
+        inputs: &Inputs<'_, G>,
         factor: __m256i,
-    ) -> __m256i {
-        let sum = sums(self, self.zero(), weights, inputs, 0);
-        self.madd_add(total, sum, twice(self, factor))
+    ) {
+        for (token, total) in totals.iter_mut().enumerate() {
+            let sum = sums(self, self.zero(), weights, inputs, token, 0);
+            *total = self.madd_add(*total, sum, twice(self, factor));
+        }
     }
 
     #[inline(always)]
@@ -59,19 +68,21 @@ impl Products for V {
     }
 
     #[inline(always)]
-    fn scaled_six(
+    fn scaled_six<const G: usize>(
         self,
-        mut total: __m256i,
+        totals: &mut [__m256i; G],
         weights: &[__m256i; 8],
-        inputs: &Inputs<'_>,
+        inputs: &Inputs<'_, G>,
+        _: &[[i32; 4]; G],
         factors: [__m256i; 2],
-    ) -> __m256i {
-        for (half, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
-            let start = zero(self, inputs.pair_sums[half], 32);
-            let sum = sums(self, start, weights, inputs, 4 * half);
-            total = self.madd_add(total, sum, twice(self, factors[half]));
+    ) {
+        for (token, total) in totals.iter_mut().enumerate() {
+            for (half, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
+                let start = zero(self, inputs.pair_sums[token][half], 32);
+                let sum = sums(self, start, weights, inputs, token, 4 * half);
+                *total = self.madd_add(*total, sum, twice(self, factors[half]));
+            }
         }
-        total
     }
 }
 
@@ -81,12 +92,19 @@ fn zero(v: V, pairs: [i16; 2], zero_point: i16) -> __m256i {
     v.splat(two_i16(&pairs.map(|sum| -zero_point * sum)))
 }
 
-/// `start` and the products of some groups, the first of which is group `first`: two 16-bit sums for each row.
+/// `start` and one token's products of some groups, the first of which is group `first`: two 16-bit sums for each row.
 #[inline(always)]
-fn sums(v: V, start: __m256i, weights: &[__m256i], inputs: &Inputs<'_>, first: usize) -> __m256i {
+fn sums<const G: usize>(
+    v: V,
+    start: __m256i,
+    weights: &[__m256i],
+    inputs: &Inputs<'_, G>,
+    token: usize,
+    first: usize,
+) -> __m256i {
     let mut sum = start;
     for (group, weight) in weights.iter().enumerate() {
-        sum = v.add16(sum, v.pairs(*weight, inputs.four(v, first + group)));
+        sum = v.add16(sum, v.pairs(*weight, inputs.four(v, token, first + group)));
     }
     sum
 }

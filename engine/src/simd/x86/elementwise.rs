@@ -2,7 +2,8 @@
 
 use super::attention::exp2_fraction;
 use super::lanes::Lanes;
-use crate::layout::activations::{ROUND, Rule, TokenMut};
+use crate::layout::BLOCK;
+use crate::layout::activations::{BlockMut, ROUND};
 use crate::ops::{
     self, EXP2_ARGUMENT_BITS, EXP2_RESULT_BITS, EXPONENTIAL_LIMIT, SCALED_LOG2_E, SUMS,
 };
@@ -10,9 +11,8 @@ use crate::simd::norm_scale;
 
 /// See [`crate::simd::Kernels::quantize`].
 #[inline(always)]
-pub(super) fn quantize<V: Lanes>(v: V, rule: Rule, token: &mut TokenMut<'_>) {
-    token.quantize(
-        rule,
+pub(super) fn quantize<V: Lanes>(v: V, block: &mut BlockMut<'_>) {
+    block.quantize(
         |x| largest(v, x),
         |x, inverse, quants| round(v, x, inverse, quants),
     );
@@ -31,7 +31,7 @@ fn largest<V: Lanes>(v: V, x: &[f32]) -> u32 {
 
 /// `quants[i] = x[i] * inverse`, rounded; `x` are whole vectors.
 #[inline(always)]
-fn round<V: Lanes>(v: V, x: &[f32], inverse: f32, quants: &mut [i8]) {
+fn round<V: Lanes>(v: V, x: &[f32], inverse: f32, quants: &mut [i8; BLOCK]) {
     let (inverse, round) = (v.splat_f32(inverse), v.splat_f32(ROUND));
     for (x, quants) in x
         .chunks_exact(V::LANES)

@@ -10,7 +10,7 @@ mod vnni;
 
 use super::{Kernels, Query, Softened};
 use crate::layout::Matrix;
-use crate::layout::activations::{Activations, Rule, TokenMut};
+use crate::layout::activations::{Activations, BlockMut};
 use crate::workers::Columns;
 use core::ops::Range;
 use features::Features;
@@ -31,7 +31,7 @@ pub(super) fn sets() -> impl Iterator<Item = &'static Kernels> {
 /// A module with a set of kernels for one type of vectors and the processor features that this type stands for. What
 /// is generic over vectors is inlined into functions that are compiled for these features.
 macro_rules! kernels {
-    ($module:ident, $name:literal, $vector:ty, $features:literal) => {
+    ($module:ident, $name:literal, $vector:ty, $tokens:literal tokens, $features:literal) => {
         mod $module {
             use super::*;
 
@@ -56,67 +56,66 @@ macro_rules! kernels {
 
             fn multiply(matrix: &Matrix<'_>, activations: &Activations, out: Columns<'_, f32>) {
                 let tiles = crate::simd::tiles_of(matrix, activations, &out);
-                kernels!($features, vector, products::multiply(
+                kernels!($features, vector, (products::multiply::<_, $tokens>)(
                     matrix: &Matrix<'_>, tiles: Range<usize>, activations: &Activations, out: Columns<'_, f32>
                 ));
             }
 
             fn scores(query: &Query<'_>, keys: &[i16], exponents: &[i16], out: &mut [i32]) {
                 query.check(keys, exponents, out);
-                kernels!($features, vector, attention::scores(
+                kernels!($features, vector, (attention::scores)(
                     query: &Query<'_>, keys: &[i16], exponents: &[i16], out: &mut [i32]
                 ));
             }
 
             fn soften(scores: &mut [i32], exponents: &[i16], weights: &mut [i16]) -> Softened {
                 crate::simd::check_soften(scores, exponents, weights);
-                kernels!($features, vector, attention::soften(
+                kernels!($features, vector, (attention::soften)(
                     scores: &mut [i32], exponents: &[i16], weights: &mut [i16]
                 ) -> Softened)
             }
 
             fn weigh(weights: &[i16], values: &[i16], out: &mut [i32]) {
                 crate::simd::check_weigh(weights, values, out);
-                kernels!($features, vector, attention::weigh(
+                kernels!($features, vector, (attention::weigh)(
                     weights: &[i16], values: &[i16], out: &mut [i32]
                 ));
             }
 
-            fn quantize(rule: Rule, token: &mut TokenMut<'_>) {
-                kernels!($features, vector, elementwise::quantize(
-                    rule: Rule, token: &mut TokenMut<'_>
-                ));
+            fn quantize(block: &mut BlockMut<'_>) {
+                kernels!($features, vector, (elementwise::quantize)(block: &mut BlockMut<'_>));
             }
 
             fn swiglu(gate: &mut [f32], up: &[f32]) {
-                kernels!($features, vector, elementwise::swiglu(gate: &mut [f32], up: &[f32]));
+                kernels!($features, vector, (elementwise::swiglu)(gate: &mut [f32], up: &[f32]));
             }
 
             fn norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-                kernels!($features, vector, elementwise::norm(
+                kernels!($features, vector, (elementwise::norm)(
                     x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]
                 ));
             }
         }
     };
     // Calls a function that is generic over vectors, compiled for the features.
-    ($features:literal, $vector:ident, $module:ident::$function:ident(
+    ($features:literal, $vector:ident, ($function:expr)(
         $($argument:ident: $type:ty),*
     ) $(-> $result:ty)?) => {{
         #[target_feature(enable = $features)]
         fn here($($argument: $type),*) $(-> $result)? {
-            $module::$function($vector(), $($argument),*)
+            $function($vector(), $($argument),*)
         }
         // SAFETY: `sets` gives the function around this out only where the processor has the features.
         unsafe { here($($argument),*) }
     }};
 }
 
-kernels!(avx2_only, "avx2", Avx2<false>, "avx2");
-kernels!(avx_vnni, "avx-vnni", Avx2<true>, "avx2,avxvnni");
+kernels!(avx2_only, "avx2", Avx2<false>, 1 tokens, "avx2");
+kernels!(avx_vnni, "avx-vnni", Avx2<true>, 4 tokens, "avx2,avxvnni");
 kernels!(
     avx512,
     "avx512-vnni",
     Avx512,
+    4 tokens,
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 );

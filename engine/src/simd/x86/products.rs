@@ -1,63 +1,65 @@
 //! Matrix products, for any vectors. What differs is how 32 columns of bytes become sums: see [`Products`].
 
 use super::lanes::Lanes;
-use crate::layout::activations::Activations;
-use crate::layout::{BLOCK, GROUP_BYTES, Kind, Matrix, NIBBLE_BYTES, SUPER_BLOCK, TILE_ROWS, Tile};
+use crate::layout::activations::{Activations, PARTS, TOKEN_GROUP};
+use crate::layout::{
+    BLOCK, GROUP_BYTES, Kind, Matrix, NIBBLE_BYTES, SUPER_BLOCK, TILE_ROWS, Tile, WIDE_SHIFT,
+};
 use crate::simd::MAX_BLOCK_TOKENS;
 use crate::simd::portable::MIN_SHIFT;
 use crate::workers::Columns;
 use core::ops::Range;
 
-/// Blocks of 32 columns in a super-block.
-const PARTS: usize = SUPER_BLOCK / BLOCK;
-
 /// How unsigned weights of eight groups of four columns meet signed activations. Weights have a zero point of 8
 /// ([`Kind::Nibble`], [`Kind::NibbleSuper`]), 16, 32 or 128, or none.
 pub(super) trait Products: Lanes {
     /// Products of 32 columns, the zero point of `KIND` taken off, added in 32 bits.
-    fn block<const KIND: u8>(self, weights: &[Self::Int; 8], inputs: &Inputs<'_>) -> Self::Int;
-
-    /// `total + factor * products of 32 columns`, factors below 64 in the low half of their lanes. The weights may have
-    /// a zero point of 8 here that is not theirs: [`Products::without_zero`] puts back what is missing.
-    fn scaled_nibbles(
+    fn block<const KIND: u8, const G: usize>(
         self,
-        total: Self::Int,
         weights: &[Self::Int; 8],
-        inputs: &Inputs<'_>,
+        inputs: &Inputs<'_, G>,
+    ) -> [Self::Int; G];
+
+    /// Adds to `totals` factor * products of 32 columns, factors below 64 in the low half of their lanes. The weights
+    /// may have a zero point of 8 here that is not theirs: [`Products::without_zero`] puts back what is missing.
+    fn scaled_nibbles<const G: usize>(
+        self,
+        totals: &mut [Self::Int; G],
+        weights: &[Self::Int; 8],
+        inputs: &Inputs<'_, G>,
         factor: Self::Int,
-    ) -> Self::Int;
+    );
 
     /// `total`, and 8 * factor * sum of the activations of two blocks if [`Products::scaled_nibbles`] took it off.
     /// `factors` are pairs of 16 bits, `eights` is such a pair in every lane.
     fn without_zero(self, total: Self::Int, factors: Self::Int, eights: Self::Int) -> Self::Int;
 
-    /// `total + factor * products of 16 columns` for two halves of a block, zero point 32. Signed factors of 8 bits in
-    /// the low half of their lanes.
-    fn scaled_six(
+    /// Adds to `totals` factor * products of 16 columns for two halves of a block, zero point 32. Signed factors of 8
+    /// bits in the low half of their lanes. See [`Activations::zeros_of_8`].
+    fn scaled_six<const G: usize>(
         self,
-        total: Self::Int,
+        totals: &mut [Self::Int; G],
         weights: &[Self::Int; 8],
-        inputs: &Inputs<'_>,
+        inputs: &Inputs<'_, G>,
+        zeros_of_8: &[[i32; 4]; G],
         factors: [Self::Int; 2],
-    ) -> Self::Int;
+    );
 }
 
-/// The activations of one token and 32 columns.
-pub(super) struct Inputs<'a> {
-    quants: &'a [i8; BLOCK],
+/// The activations of some tokens and 32 columns.
+pub(super) struct Inputs<'a, const G: usize> {
+    quants: &'a [[i8; BLOCK]; G],
     /// See [`Activations::pair_sums`].
-    pub(super) pair_sums: &'a [[i16; 2]; 2],
+    pub(super) pair_sums: &'a [[[i16; 2]; 2]; G],
     /// See [`Activations::zeros`].
-    pub(super) zero: i32,
-    /// See [`Activations::zeros_of_8`]; empty unless the rule has them.
-    pub(super) zeros_of_8: &'a [i32],
+    pub(super) zeros: &'a [i32; G],
 }
 
-impl Inputs<'_> {
+impl<const G: usize> Inputs<'_, G> {
     /// The four activations of a group in every lane.
     #[inline(always)]
-    pub(super) fn four<V: Lanes>(&self, v: V, group: usize) -> V::Int {
-        let four = self.quants.as_chunks::<4>().0[group];
+    pub(super) fn four<V: Lanes>(&self, v: V, token: usize, group: usize) -> V::Int {
+        let four = self.quants[token].as_chunks::<4>().0[group];
         v.splat(i32::from_ne_bytes(four.map(i8::cast_unsigned)))
     }
 }
@@ -71,9 +73,10 @@ struct Sums<V: Lanes, const TOKENS: usize> {
     mins: [Wide<V>; TOKENS],
 }
 
-/// See [`crate::simd::Kernels::multiply`]; shapes are checked.
+/// See [`crate::simd::Kernels::multiply`]; shapes are checked. `G` is how many tokens are taken at a time: more of them
+/// need more registers.
 #[inline(always)]
-pub(super) fn multiply<V: Products>(
+pub(super) fn multiply<V: Products, const G: usize>(
     v: V,
     matrix: &Matrix<'_>,
     tiles: Range<usize>,
@@ -82,20 +85,21 @@ pub(super) fn multiply<V: Products>(
 ) {
     // Sums of a single token stay in registers.
     if activations.tokens() == 1 {
-        multiply_tokens::<V, 1>(v, matrix, tiles, activations, out);
+        multiply_tokens::<V, 1, 1>(v, matrix, tiles, activations, out);
     } else {
-        multiply_tokens::<V, MAX_BLOCK_TOKENS>(v, matrix, tiles, activations, out);
+        multiply_tokens::<V, MAX_BLOCK_TOKENS, G>(v, matrix, tiles, activations, out);
     }
 }
 
 #[inline(always)]
-fn multiply_tokens<V: Products, const TOKENS: usize>(
+fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
     v: V,
     matrix: &Matrix<'_>,
     tiles: Range<usize>,
     activations: &Activations,
     mut out: Columns<'_, f32>,
 ) {
+    const { assert!(TOKENS.is_multiple_of(G) && TOKEN_GROUP.is_multiple_of(G)) };
     let kind = matrix.kind();
     let tokens = if TOKENS == 1 { 1 } else { activations.tokens() };
     for (place, index) in tiles.enumerate() {
@@ -106,20 +110,20 @@ fn multiply_tokens<V: Products, const TOKENS: usize>(
                 tile: &tile,
                 first_row,
                 activations,
-                tokens,
+                groups: tokens.div_ceil(G),
             };
-            let mut sums = Sums::<V, TOKENS> {
+            let mut sums = Sums {
                 scaled: [[v.zero(); 2]; TOKENS],
                 mins: [[v.zero(); 2]; TOKENS],
             };
             match kind {
-                Kind::Nibble => part.blocks::<{ Kind::Nibble as u8 }, TOKENS>(&mut sums),
-                Kind::NibbleMin => part.blocks::<{ Kind::NibbleMin as u8 }, TOKENS>(&mut sums),
-                Kind::Five => part.blocks::<{ Kind::Five as u8 }, TOKENS>(&mut sums),
-                Kind::Byte => part.blocks::<{ Kind::Byte as u8 }, TOKENS>(&mut sums),
-                Kind::NibbleSuper => part.super_blocks_of_nibbles(&mut sums),
-                Kind::SixSuper => part.super_blocks_of_six(&mut sums),
-                Kind::Wide => part.wide_blocks(&mut sums),
+                Kind::Nibble => part.blocks::<NIBBLE, TOKENS, G>(&mut sums),
+                Kind::NibbleMin => part.blocks::<NIBBLE_MIN, TOKENS, G>(&mut sums),
+                Kind::Five => part.blocks::<FIVE, TOKENS, G>(&mut sums),
+                Kind::Byte => part.blocks::<BYTE, TOKENS, G>(&mut sums),
+                Kind::NibbleSuper => part.super_blocks_of_nibbles::<TOKENS, G>(&mut sums),
+                Kind::SixSuper => part.super_blocks_of_six::<TOKENS, G>(&mut sums),
+                Kind::Wide => part.wide_blocks(&mut sums, tokens),
             }
             for token in 0..tokens {
                 let row = &mut out.row(token)[place * TILE_ROWS..];
@@ -142,7 +146,8 @@ struct Part<'a, V> {
     tile: &'a Tile<'a>,
     first_row: usize,
     activations: &'a Activations,
-    tokens: usize,
+    /// Groups of tokens.
+    groups: usize,
 }
 
 impl<V: Products> Part<'_, V> {
@@ -160,27 +165,34 @@ impl<V: Products> Part<'_, V> {
             .widen_u16_bytes(&scales[2 * (block * TILE_ROWS + self.first_row)..])
     }
 
-    /// The 32 activations of block `at`, counted over all tokens.
+    /// The entries of block `block` among those of all, in groups of `G` tokens.
     #[inline(always)]
-    fn inputs(&self, at: usize) -> Inputs<'_> {
-        let all = self.activations;
-        let zeros_of_8 = match all.zeros_of_8.as_chunks::<4>().0 {
-            [] => &[][..],
-            zeros => &zeros[at],
-        };
-        Inputs {
-            quants: &all.quants.as_chunks::<BLOCK>().0[at],
-            pair_sums: &all.pair_sums.as_chunks::<2>().0[at],
-            zero: all.zeros[at],
-            zeros_of_8,
-        }
+    fn groups<'i, T, const G: usize>(&self, all: &'i [T], block: usize) -> &'i [[T; G]] {
+        let places = self.activations.places();
+        &all[block * places..][..places].as_chunks::<G>().0[..self.groups]
+    }
+
+    /// The activations of the 32 columns of block `block`, in groups of `G` tokens.
+    #[inline(always)]
+    fn inputs<const G: usize>(&self, block: usize) -> impl Iterator<Item = Inputs<'_, G>> {
+        let quants = self.groups(&self.activations.quants, block).iter();
+        let pair_sums = self.groups(&self.activations.pair_sums, block);
+        let zeros = self.groups(&self.activations.zeros, block);
+        let all = quants.zip(pair_sums).zip(zeros);
+        all.map(|((quants, pair_sums), zeros)| Inputs {
+            quants,
+            pair_sums,
+            zeros,
+        })
     }
 
     /// Kinds with a scale for 32 columns.
     #[inline(always)]
-    fn blocks<const KIND: u8, const TOKENS: usize>(&self, sums: &mut Sums<V, TOKENS>) {
-        let (v, activations) = (self.v, self.activations);
-        let count = activations.columns() / BLOCK;
+    fn blocks<const KIND: u8, const TOKENS: usize, const G: usize>(
+        &self,
+        sums: &mut Sums<V, TOKENS>,
+    ) {
+        let v = self.v;
         let bytes = match KIND {
             NIBBLE | NIBBLE_MIN => NIBBLE_BYTES,
             FIVE => NIBBLE_BYTES + GROUP_BYTES,
@@ -194,14 +206,19 @@ impl<V: Products> Part<'_, V> {
             } else {
                 scales
             };
-            for token in 0..self.tokens {
-                let at = token * count + block;
-                let dot = v.block::<KIND>(&weights, &self.inputs(at));
-                let mantissa = v.splat(activations.mantissas[at]);
-                add_scaled(v, &mut sums.scaled[token], dot, v.madd(scales, mantissa));
-                if KIND == NIBBLE_MIN {
-                    let eight = v.splat(i32::from(activations.eights[at]));
-                    add_scaled(v, &mut sums.mins[token], eight, v.madd(mins, mantissa));
+            let mantissas = self.groups::<_, G>(&self.activations.mantissas, block);
+            let scaled = sums.scaled.as_chunks_mut::<G>().0.iter_mut();
+            let sums = scaled.zip(sums.mins.as_chunks_mut::<G>().0);
+            let groups = self.inputs::<G>(block).zip(mantissas).zip(sums);
+            for ((inputs, mantissas), (scaled, min_sums)) in groups {
+                let dots = v.block::<KIND, G>(&weights, &inputs);
+                for token in 0..G {
+                    let mantissa = v.splat(mantissas[token]);
+                    add_scaled(v, &mut scaled[token], dots[token], v.madd(scales, mantissa));
+                    if KIND == NIBBLE_MIN {
+                        let eight = v.splat(-inputs.zeros[token]);
+                        add_scaled(v, &mut min_sums[token], eight, v.madd(mins, mantissa));
+                    }
                 }
             }
         }
@@ -250,72 +267,82 @@ impl<V: Products> Part<'_, V> {
 
     /// 4 bits, scales and minima for 256 columns with 6-bit factors for 32.
     #[inline(always)]
-    fn super_blocks_of_nibbles<const TOKENS: usize>(&self, sums: &mut Sums<V, TOKENS>) {
-        let (v, activations) = (self.v, self.activations);
-        let count = activations.columns() / SUPER_BLOCK;
+    fn super_blocks_of_nibbles<const TOKENS: usize, const G: usize>(
+        &self,
+        sums: &mut Sums<V, TOKENS>,
+    ) {
+        let v = self.v;
         let low_half = v.splat(0xffff);
-        for block in 0..count {
+        for block in 0..self.activations.columns() / SUPER_BLOCK {
             let mut dots = [v.zero(); TOKENS];
             let mut mins = [v.zero(); TOKENS];
-            for pair in block * PARTS / 2..(block + 1) * PARTS / 2 {
-                let quants = &self.tile.quants[pair * 2 * NIBBLE_BYTES..][..2 * NIBBLE_BYTES];
-                let weights = [
-                    self.nibbles(&quants[..NIBBLE_BYTES]),
-                    self.nibbles(&quants[NIBBLE_BYTES..]),
-                ];
-                let at = 2 * (pair * TILE_ROWS + self.first_row);
+            for pair in 0..PARTS / 2 {
+                let first = block * PARTS + 2 * pair;
+                let quants = &self.tile.quants[first * NIBBLE_BYTES..][..2 * NIBBLE_BYTES];
+                let (low, high) = quants.split_at(NIBBLE_BYTES);
+                let (low, high) = (self.nibbles(low), self.nibbles(high));
+                let at = first * TILE_ROWS + 2 * self.first_row;
                 let factors = v.widen_u8(&self.tile.subscales[at..]);
                 let min_factors = v.widen_u8(&self.tile.submins[at..]);
-                let factor_of = [v.and(factors, low_half), v.shr_each(factors, v.splat(16))];
-                for token in 0..self.tokens {
-                    let at = token * count * PARTS + 2 * pair;
-                    let mut total = dots[token];
-                    for half in 0..2 {
-                        let inputs = self.inputs(at + half);
-                        total = v.scaled_nibbles(total, &weights[half], &inputs, factor_of[half]);
+                let low_factors = v.and(factors, low_half);
+                let high_factors = v.shr_each(factors, v.splat(16));
+                let eights = self.groups::<_, G>(&self.activations.eights, block);
+                let dots = dots.as_chunks_mut::<G>().0.iter_mut();
+                let sums = dots.zip(mins.as_chunks_mut::<G>().0);
+                let inputs = self.inputs::<G>(first).zip(self.inputs::<G>(first + 1));
+                for ((inputs, eights), (dots, mins)) in inputs.zip(eights).zip(sums) {
+                    v.scaled_nibbles(dots, &low, &inputs.0, low_factors);
+                    v.scaled_nibbles(dots, &high, &inputs.1, high_factors);
+                    for token in 0..G {
+                        let eights = v.splat(two_i16(&eights[token][2 * pair..]));
+                        dots[token] = v.without_zero(dots[token], factors, eights);
+                        mins[token] = v.madd_add(mins[token], min_factors, eights);
                     }
-                    let eights = v.splat(two_i16(&activations.eights[at..]));
-                    dots[token] = v.without_zero(total, factors, eights);
-                    mins[token] = v.madd_add(mins[token], min_factors, eights);
                 }
             }
-            let scales = self.scales(self.tile.scales, block);
-            let min_scales = self.scales(self.tile.mins, block);
-            for token in 0..self.tokens {
-                let mantissa = v.splat(activations.mantissas[token * count + block]);
-                let scale = v.madd(scales, mantissa);
-                add_scaled(v, &mut sums.scaled[token], dots[token], scale);
-                let scale = v.madd(min_scales, mantissa);
-                add_scaled(v, &mut sums.mins[token], mins[token], scale);
-            }
+            self.add_super_block(self.tile.scales, block, &dots, &mut sums.scaled);
+            self.add_super_block(self.tile.mins, block, &mins, &mut sums.mins);
         }
     }
 
     /// 6 bits, scales for 256 columns with 8-bit factors for 16.
     #[inline(always)]
-    fn super_blocks_of_six<const TOKENS: usize>(&self, sums: &mut Sums<V, TOKENS>) {
-        let (v, activations) = (self.v, self.activations);
-        let count = activations.columns() / SUPER_BLOCK;
+    fn super_blocks_of_six<const TOKENS: usize, const G: usize>(&self, sums: &mut Sums<V, TOKENS>) {
+        let v = self.v;
         let low_half = v.splat(0xffff);
-        for block in 0..count {
+        for block in 0..self.activations.columns() / SUPER_BLOCK {
             let mut dots = [v.zero(); TOKENS];
             for part in block * PARTS..(block + 1) * PARTS {
-                let weights = self.six(&self.tile.quants[part * 3 * NIBBLE_BYTES / 2..]);
+                let bytes = Kind::SixSuper.quant_bytes();
+                let weights = self.six(&self.tile.quants[part * bytes..][..bytes]);
                 let at = 2 * (part * TILE_ROWS + self.first_row);
                 let factors = v.widen_i8(&self.tile.subscales[at..]);
-                let factor_of = [v.and(factors, low_half), v.shr_each(factors, v.splat(16))];
-                for token in 0..self.tokens {
-                    let at = token * count * PARTS + part;
-                    let inputs = self.inputs(at);
-                    dots[token] = v.scaled_six(dots[token], &weights, &inputs, factor_of);
+                let factors = [v.and(factors, low_half), v.shr_each(factors, v.splat(16))];
+                let zeros = self.groups::<_, G>(&self.activations.zeros_of_8, part);
+                let dots = dots.as_chunks_mut::<G>().0;
+                for ((inputs, zeros), dots) in self.inputs::<G>(part).zip(zeros).zip(dots) {
+                    v.scaled_six(dots, &weights, &inputs, zeros, factors);
                 }
             }
-            let scales = self.scales(self.tile.scales, block);
-            for token in 0..self.tokens {
-                let mantissa = v.splat(activations.mantissas[token * count + block]);
-                let scale = v.madd(scales, mantissa);
-                add_scaled(v, &mut sums.scaled[token], dots[token], scale);
-            }
+            self.add_super_block(self.tile.scales, block, &dots, &mut sums.scaled);
+        }
+    }
+
+    /// `sums += dots * scale * mantissa` of one super-block, for every token.
+    #[inline(always)]
+    fn add_super_block<const TOKENS: usize>(
+        &self,
+        scales: &[u8],
+        block: usize,
+        dots: &[V::Int; TOKENS],
+        sums: &mut [Wide<V>; TOKENS],
+    ) {
+        let v = self.v;
+        let scales = self.scales(scales, block);
+        let places = self.activations.places();
+        let mantissas = &self.activations.mantissas[block * places..][..places];
+        for ((mantissa, dot), sums) in mantissas.iter().zip(dots).zip(sums) {
+            add_scaled(v, sums, *dot, v.madd(scales, v.splat(*mantissa)));
         }
     }
 
@@ -343,21 +370,20 @@ impl<V: Products> Part<'_, V> {
 
     /// 14-bit weights and 12-bit activations.
     #[inline(always)]
-    fn wide_blocks<const TOKENS: usize>(&self, sums: &mut Sums<V, TOKENS>) {
-        let (v, activations) = (self.v, self.activations);
-        let count = activations.columns() / BLOCK;
+    fn wide_blocks<const TOKENS: usize>(&self, sums: &mut Sums<V, TOKENS>, tokens: usize) {
+        let (v, places) = (self.v, self.activations.places());
         let blocks = self.tile.quants.chunks_exact(Kind::Wide.quant_bytes());
         for (block, quants) in blocks.enumerate() {
             let scales = self.scales(self.tile.scales, block);
-            for token in 0..self.tokens {
-                let at = token * count + block;
+            for token in 0..tokens {
+                let at = block * places + token;
                 let mut dot = v.zero();
-                let inputs = &activations.wide.as_chunks::<BLOCK>().0[at];
-                for (line, pair) in inputs.as_chunks::<2>().0.iter().enumerate() {
+                let pairs = self.activations.wide[at].as_chunks::<2>().0;
+                for (line, pair) in pairs.iter().enumerate() {
                     dot = v.madd_add(dot, self.line(quants, line), v.splat(two_i16(pair)));
                 }
-                let scale = v.madd(scales, v.splat(activations.mantissas[at]));
-                let scale = v.sar::<{ crate::layout::WIDE_SHIFT }>(scale);
+                let scale = v.madd(scales, v.splat(self.activations.mantissas[at]));
+                let scale = v.sar::<WIDE_SHIFT>(scale);
                 add_scaled(v, &mut sums.scaled[token], dot, scale);
             }
         }

@@ -16,28 +16,38 @@ use super::products::{BYTE, FIVE, Inputs, NIBBLE_MIN, Products};
 
 impl<V: Dot> Products for V {
     #[inline(always)]
-    fn block<const KIND: u8>(self, weights: &[V::Int; 8], inputs: &Inputs<'_>) -> V::Int {
-        // -8 times the sum.
-        let zero = self.splat(inputs.zero);
-        let start = match KIND {
-            NIBBLE_MIN => self.zero(),
-            FIVE => self.shl::<1>(zero),
-            BYTE => self.shl::<4>(zero),
-            _ => zero,
-        };
-        dots(self, start, weights, inputs, 0)
+    fn block<const KIND: u8, const G: usize>(
+        self,
+        weights: &[V::Int; 8],
+        inputs: &Inputs<'_, G>,
+    ) -> [V::Int; G] {
+        let mut sums = inputs.zeros.map(|zero| {
+            // -8 times the sum.
+            let zero = self.splat(zero);
+            match KIND {
+                NIBBLE_MIN => self.zero(),
+                FIVE => self.shl::<1>(zero),
+                BYTE => self.shl::<4>(zero),
+                _ => zero,
+            }
+        });
+        add_dots(self, &mut sums, weights, inputs, 0);
+        sums
     }
 
     #[inline(always)]
-    fn scaled_nibbles(
+    fn scaled_nibbles<const G: usize>(
         self,
-        total: V::Int,
+        totals: &mut [V::Int; G],
         weights: &[V::Int; 8],
-        inputs: &Inputs<'_>,
+        inputs: &Inputs<'_, G>,
         factor: V::Int,
-    ) -> V::Int {
-        let sum = dots(self, self.splat(inputs.zero), weights, inputs, 0);
-        self.madd_add(total, sum, factor)
+    ) {
+        let mut sums = inputs.zeros.map(|zero| self.splat(zero));
+        add_dots(self, &mut sums, weights, inputs, 0);
+        for (total, sum) in totals.iter_mut().zip(sums) {
+            *total = self.madd_add(*total, sum, factor);
+        }
     }
 
     #[inline(always)]
@@ -46,33 +56,37 @@ impl<V: Dot> Products for V {
     }
 
     #[inline(always)]
-    fn scaled_six(
+    fn scaled_six<const G: usize>(
         self,
-        mut total: V::Int,
+        totals: &mut [V::Int; G],
         weights: &[V::Int; 8],
-        inputs: &Inputs<'_>,
+        inputs: &Inputs<'_, G>,
+        zeros_of_8: &[[i32; 4]; G],
         factors: [V::Int; 2],
-    ) -> V::Int {
+    ) {
         for (eight, weights) in weights.as_chunks::<2>().0.iter().enumerate() {
-            let start = self.splat(inputs.zeros_of_8[eight]);
-            let sum = dots(self, start, weights, inputs, 2 * eight);
-            total = self.madd_add(total, sum, factors[eight / 2]);
+            let mut sums = zeros_of_8.map(|zeros| self.splat(zeros[eight]));
+            add_dots(self, &mut sums, weights, inputs, 2 * eight);
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                *total = self.madd_add(*total, sum, factors[eight / 2]);
+            }
         }
-        total
     }
 }
 
-/// `sum` and the products of some groups, the first of which is group `first`.
+/// Adds the products of some groups, the first of which is group `first`. Sums of different tokens do not wait for
+/// each other, so neighbours are of different tokens.
 #[inline(always)]
-fn dots<V: Dot>(
+fn add_dots<V: Dot, const G: usize>(
     v: V,
-    mut sum: V::Int,
+    sums: &mut [V::Int; G],
     weights: &[V::Int],
-    inputs: &Inputs<'_>,
+    inputs: &Inputs<'_, G>,
     first: usize,
-) -> V::Int {
+) {
     for (group, weight) in weights.iter().enumerate() {
-        sum = v.dot(sum, *weight, inputs.four(v, first + group));
+        for (token, sum) in sums.iter_mut().enumerate() {
+            *sum = v.dot(*sum, *weight, inputs.four(v, token, first + group));
+        }
     }
-    sum
 }
