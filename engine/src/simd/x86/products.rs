@@ -67,10 +67,26 @@ impl<const G: usize> Inputs<'_, G> {
 /// 64-bit sums of a vector's rows: the even ones and the odd ones.
 type Wide<V> = [<V as Lanes>::Int; 2];
 
-/// Fixed-point sums of some rows of a tile for each token, and those of the minima.
+/// Sums of some rows of a tile for each token.
 struct Sums<V: Lanes, const TOKENS: usize> {
+    /// Fixed-point sums of products, and of minima.
     scaled: [Wide<V>; TOKENS],
     mins: [Wide<V>; TOKENS],
+    /// The same within one super-block, before it meets its scales.
+    dots: [V::Int; TOKENS],
+    min_dots: [V::Int; TOKENS],
+}
+
+impl<V: Lanes, const TOKENS: usize> Sums<V, TOKENS> {
+    #[inline(always)]
+    fn new(v: V) -> Self {
+        Self {
+            scaled: [[v.zero(); 2]; TOKENS],
+            mins: [[v.zero(); 2]; TOKENS],
+            dots: [v.zero(); TOKENS],
+            min_dots: [v.zero(); TOKENS],
+        }
+    }
 }
 
 /// See [`crate::simd::Kernels::multiply`]; shapes are checked. `G` is how many tokens are taken at a time: more of them
@@ -102,6 +118,12 @@ fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
     const { assert!(TOKENS.is_multiple_of(G) && TOKEN_GROUP.is_multiple_of(G)) };
     let kind = matrix.kind();
     let tokens = if TOKENS == 1 { 1 } else { activations.tokens() };
+    let used = if TOKENS == 1 {
+        1
+    } else {
+        tokens.next_multiple_of(G)
+    };
+    let mut sums = Sums::<V, TOKENS>::new(v);
     for (place, index) in tiles.enumerate() {
         let tile = matrix.tile(index);
         for first_row in (0..TILE_ROWS).step_by(V::LANES) {
@@ -112,10 +134,8 @@ fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
                 activations,
                 groups: tokens.div_ceil(G),
             };
-            let mut sums = Sums {
-                scaled: [[v.zero(); 2]; TOKENS],
-                mins: [[v.zero(); 2]; TOKENS],
-            };
+            sums.scaled[..used].fill([v.zero(); 2]);
+            sums.mins[..used].fill([v.zero(); 2]);
             match kind {
                 Kind::Nibble => part.blocks::<NIBBLE, TOKENS, G>(&mut sums),
                 Kind::NibbleMin => part.blocks::<NIBBLE_MIN, TOKENS, G>(&mut sums),
@@ -274,8 +294,9 @@ impl<V: Products> Part<'_, V> {
         let v = self.v;
         let low_half = v.splat(0xffff);
         for block in 0..self.activations.columns() / SUPER_BLOCK {
-            let mut dots = [v.zero(); TOKENS];
-            let mut mins = [v.zero(); TOKENS];
+            let used = self.groups * G;
+            sums.dots[..used].fill(v.zero());
+            sums.min_dots[..used].fill(v.zero());
             for pair in 0..PARTS / 2 {
                 let first = block * PARTS + 2 * pair;
                 let quants = &self.tile.quants[first * NIBBLE_BYTES..][..2 * NIBBLE_BYTES];
@@ -287,10 +308,10 @@ impl<V: Products> Part<'_, V> {
                 let low_factors = v.and(factors, low_half);
                 let high_factors = v.shr_each(factors, v.splat(16));
                 let eights = self.groups::<_, G>(&self.activations.eights, block);
-                let dots = dots.as_chunks_mut::<G>().0.iter_mut();
-                let sums = dots.zip(mins.as_chunks_mut::<G>().0);
+                let dots = sums.dots.as_chunks_mut::<G>().0.iter_mut();
+                let totals = dots.zip(sums.min_dots.as_chunks_mut::<G>().0);
                 let inputs = self.inputs::<G>(first).zip(self.inputs::<G>(first + 1));
-                for ((inputs, eights), (dots, mins)) in inputs.zip(eights).zip(sums) {
+                for ((inputs, eights), (dots, mins)) in inputs.zip(eights).zip(totals) {
                     v.scaled_nibbles(dots, &low, &inputs.0, low_factors);
                     v.scaled_nibbles(dots, &high, &inputs.1, high_factors);
                     for token in 0..G {
@@ -300,8 +321,8 @@ impl<V: Products> Part<'_, V> {
                     }
                 }
             }
-            self.add_super_block(self.tile.scales, block, &dots, &mut sums.scaled);
-            self.add_super_block(self.tile.mins, block, &mins, &mut sums.mins);
+            self.add_super_block(self.tile.scales, block, &sums.dots, &mut sums.scaled);
+            self.add_super_block(self.tile.mins, block, &sums.min_dots, &mut sums.mins);
         }
     }
 
@@ -311,7 +332,7 @@ impl<V: Products> Part<'_, V> {
         let v = self.v;
         let low_half = v.splat(0xffff);
         for block in 0..self.activations.columns() / SUPER_BLOCK {
-            let mut dots = [v.zero(); TOKENS];
+            sums.dots[..self.groups * G].fill(v.zero());
             for part in block * PARTS..(block + 1) * PARTS {
                 let bytes = Kind::SixSuper.quant_bytes();
                 let weights = self.six(&self.tile.quants[part * bytes..][..bytes]);
@@ -319,12 +340,12 @@ impl<V: Products> Part<'_, V> {
                 let factors = v.widen_i8(&self.tile.subscales[at..]);
                 let factors = [v.and(factors, low_half), v.shr_each(factors, v.splat(16))];
                 let zeros = self.groups::<_, G>(&self.activations.zeros_of_8, part);
-                let dots = dots.as_chunks_mut::<G>().0;
+                let dots = sums.dots.as_chunks_mut::<G>().0;
                 for ((inputs, zeros), dots) in self.inputs::<G>(part).zip(zeros).zip(dots) {
                     v.scaled_six(dots, &weights, &inputs, zeros, factors);
                 }
             }
-            self.add_super_block(self.tile.scales, block, &dots, &mut sums.scaled);
+            self.add_super_block(self.tile.scales, block, &sums.dots, &mut sums.scaled);
         }
     }
 
