@@ -117,6 +117,16 @@ fn quantized(kernels: &Kernels, kind: Kind, x: &[f32], columns: usize) -> Activa
     activations
 }
 
+/// All sets that can run here, and for whole tiles of tokens the one for AMX with its instructions emulated.
+fn tested(tokens: usize) -> impl Iterator<Item = &'static Kernels> {
+    #[cfg(target_arch = "x86_64")]
+    let emulated = super::x86::emulated_amx();
+    #[cfg(not(target_arch = "x86_64"))]
+    let emulated = None;
+    let fills_tiles = tokens > 1 && (tokens.next_multiple_of(4)).is_multiple_of(16);
+    available().chain(emulated.filter(|_| fills_tiles))
+}
+
 fn compare(kind: Kind, rows: usize, columns: usize, fill: Fill, x: &[f32]) {
     let mut random = Random(rows as u64 * 31 + columns as u64);
     let bytes = matrix_bytes(kind, rows, columns, fill, &mut random);
@@ -128,7 +138,7 @@ fn compare(kind: Kind, rows: usize, columns: usize, fill: Fill, x: &[f32]) {
             .iter()
             .all(|bits| f32::from_bits(*bits).is_finite())
     );
-    for kernels in available() {
+    for kernels in tested(activations.tokens()) {
         assert_eq!(quantized(kernels, kind, x, columns), activations);
         let found = product(kernels, &matrix, &activations);
         let name = kernels.name;
@@ -142,28 +152,45 @@ fn compare(kind: Kind, rows: usize, columns: usize, fill: Fill, x: &[f32]) {
 /// Random shapes and contents for each kind of matrix.
 const SHAPES: usize = if cfg!(miri) { 2 } else { 10_000 };
 
-#[test]
-fn products_are_the_same_for_random_shapes() {
-    let mut random = Random(1);
-    for kind in Kind::ALL {
-        for round in 0..SHAPES {
-            // Mostly small ones, so that there is time for many.
-            let (tiles, blocks, most) = if round % 50 == 0 {
-                (3, 9, MAX_BLOCK_TOKENS)
-            } else {
-                (2, 512 / kind.block(), 3)
-            };
-            let rows = random.range(1, tiles * TILE_ROWS as i64) as usize;
-            let columns = kind.block() * random.range(1, blocks as i64) as usize;
-            let tokens = random.range(1, most as i64) as usize;
-            let size = 10f32.powi(random.range(-6, 3) as i32);
-            let outlier = if round % 7 == 0 { 3e4 } else { 1.0 };
-            let x: Vec<f32> = (0..tokens * columns)
-                .map(|i| random.float() * size * if i % 97 == 5 { outlier } else { 1.0 })
-                .collect();
-            compare(kind, rows, columns, Fill::Random, &x);
-        }
+fn compare_random_shapes(kind: Kind) {
+    let mut random = Random(kind as u64);
+    for round in 0..SHAPES {
+        // Mostly small ones, so that there is time for many; some that fill tiles of sixteen tokens.
+        let (tiles, blocks, tokens) = match round % 50 {
+            0 => (3, 9, 1..=MAX_BLOCK_TOKENS),
+            1 => (1, 2, 13..=16),
+            _ => (2, 512 / kind.block(), 1..=3),
+        };
+        let rows = random.range(1, tiles * TILE_ROWS as i64) as usize;
+        let columns = kind.block() * random.range(1, blocks as i64) as usize;
+        let tokens = random.range(*tokens.start() as i64, *tokens.end() as i64) as usize;
+        let size = 10f32.powi(random.range(-6, 3) as i32);
+        let outlier = if round % 7 == 0 { 3e4 } else { 1.0 };
+        let x: Vec<f32> = (0..tokens * columns)
+            .map(|i| random.float() * size * if i % 97 == 5 { outlier } else { 1.0 })
+            .collect();
+        compare(kind, rows, columns, Fill::Random, &x);
     }
+}
+
+/// A test for each kind, so that they run side by side.
+macro_rules! random_shapes {
+    ($($test:ident: $kind:ident;)*) => {$(
+        #[test]
+        fn $test() {
+            compare_random_shapes(Kind::$kind);
+        }
+    )*};
+}
+
+random_shapes! {
+    nibble_products_are_the_same: Nibble;
+    nibble_min_products_are_the_same: NibbleMin;
+    five_bit_products_are_the_same: Five;
+    byte_products_are_the_same: Byte;
+    nibble_super_products_are_the_same: NibbleSuper;
+    six_bit_super_products_are_the_same: SixSuper;
+    wide_products_are_the_same: Wide;
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use crate::simd::SCORE_LIMIT;
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
 
 /// Vectors of 32-bit lanes, and what inner loops do with them. All arithmetic wraps.
 pub(super) trait Lanes: Copy {
@@ -32,6 +33,8 @@ pub(super) trait Lanes: Copy {
     fn widen_i8(self, from: &[u8]) -> Self::Int;
     /// `LANES` numbers.
     fn load_f32(self, from: &[f32]) -> Self::Float;
+    /// Whole vectors of bytes.
+    fn store_bytes(self, x: Self::Int, to: &mut [u8]);
     /// `LANES` numbers.
     fn store_i32(self, x: Self::Int, to: &mut [i32]);
     /// The low halves of `LANES` numbers.
@@ -136,9 +139,13 @@ pub(super) trait Dot: Lanes {
 #[derive(Clone, Copy)]
 pub(super) struct Avx2<const VNNI: bool>(());
 
-/// AVX-512 F, BW, DQ, VL and VNNI.
+/// AVX-512 F, BW, DQ, VL and VNNI, and tile registers `T`.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(());
+pub(super) struct Avx512<T>(PhantomData<T>);
+
+/// No tile registers.
+#[derive(Clone, Copy)]
+pub(super) struct NoTiles(());
 
 impl<const VNNI: bool> Avx2<VNNI> {
     /// # Safety
@@ -148,11 +155,16 @@ impl<const VNNI: bool> Avx2<VNNI> {
     }
 }
 
-impl Avx512 {
+impl<T> Avx512<T> {
     /// # Safety
-    /// The processor has AVX-512 F, BW, DQ, VL and VNNI, and their state is enabled.
+    /// The processor has AVX-512 F, BW, DQ, VL and VNNI (and the tile registers), and their state is enabled.
     pub(super) unsafe fn assume() -> Self {
-        Self(())
+        Self(PhantomData)
+    }
+
+    /// The same vectors.
+    pub(super) fn without_tiles(self) -> Avx512<NoTiles> {
+        Avx512(PhantomData)
     }
 }
 
@@ -179,7 +191,7 @@ fn check<T>(slice: &[T], length: usize) {
     assert!(slice.len() >= length, "a vector of {length}");
 }
 
-impl Lanes for Avx512 {
+impl<T: Copy> Lanes for Avx512<T> {
     const LANES: usize = 16;
     type Int = __m512i;
     type Float = __m512;
@@ -238,6 +250,12 @@ impl Lanes for Avx512 {
     fn load_f32(self, from: &[f32]) -> __m512 {
         check(from, 16);
         instructions!(_mm512_loadu_ps(from.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, x: __m512i, to: &mut [u8]) {
+        check(to, 64);
+        instructions!(_mm512_storeu_si512(to.as_mut_ptr().cast(), x));
     }
 
     #[inline(always)]
@@ -395,7 +413,7 @@ impl Lanes for Avx512 {
     }
 }
 
-impl Dot for Avx512 {
+impl Dot for Avx512<NoTiles> {
     single! {
         dot(sum: Int, a: Int, b: Int) -> Int = _mm512_dpbusd_epi32;
     }
@@ -452,6 +470,12 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     fn load_f32(self, from: &[f32]) -> __m256 {
         check(from, 8);
         instructions!(_mm256_loadu_ps(from.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, x: __m256i, to: &mut [u8]) {
+        check(to, 32);
+        instructions!(_mm256_storeu_si256(to.as_mut_ptr().cast(), x));
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@ mod elementwise;
 mod features;
 mod lanes;
 mod products;
+mod tiles;
 mod vnni;
 
 use super::{Kernels, Query, Softened};
@@ -14,12 +15,14 @@ use crate::layout::activations::{Activations, BlockMut};
 use crate::workers::Columns;
 use core::ops::Range;
 use features::Features;
-use lanes::{Avx2, Avx512};
+use lanes::{Avx2, Avx512, NoTiles};
+use tiles::Amx;
 
 /// The sets that this processor can run, the fastest one first: the only way to reach the functions of this module.
 pub(super) fn sets() -> impl Iterator<Item = &'static Kernels> {
     let has = Features::of_this_processor();
     [
+        has.amx.then_some(&amx::KERNELS),
         has.avx512.then_some(&avx512::KERNELS),
         has.avx_vnni.then_some(&avx_vnni::KERNELS),
         has.avx2.then_some(&avx2_only::KERNELS),
@@ -31,7 +34,7 @@ pub(super) fn sets() -> impl Iterator<Item = &'static Kernels> {
 /// A module with a set of kernels for one type of vectors and the processor features that this type stands for. What
 /// is generic over vectors is inlined into functions that are compiled for these features.
 macro_rules! kernels {
-    ($module:ident, $name:literal, $vector:ty, $tokens:literal tokens, $features:literal) => {
+    ($module:ident, $name:literal, $vector:ty, $multiply:expr, $features:literal) => {
         mod $module {
             use super::*;
 
@@ -56,7 +59,7 @@ macro_rules! kernels {
 
             fn multiply(matrix: &Matrix<'_>, activations: &Activations, out: Columns<'_, f32>) {
                 let tiles = crate::simd::tiles_of(matrix, activations, &out);
-                kernels!($features, vector, (products::multiply::<_, $tokens>)(
+                kernels!($features, vector, ($multiply)(
                     matrix: &Matrix<'_>, tiles: Range<usize>, activations: &Activations, out: Columns<'_, f32>
                 ));
             }
@@ -110,12 +113,48 @@ macro_rules! kernels {
     }};
 }
 
-kernels!(avx2_only, "avx2", Avx2<false>, 1 tokens, "avx2");
-kernels!(avx_vnni, "avx-vnni", Avx2<true>, 4 tokens, "avx2,avxvnni");
+kernels!(
+    avx2_only,
+    "avx2",
+    Avx2<false>,
+    products::multiply::<_, 1>,
+    "avx2"
+);
+kernels!(
+    avx_vnni,
+    "avx-vnni",
+    Avx2<true>,
+    products::multiply::<_, 4>,
+    "avx2,avxvnni"
+);
 kernels!(
     avx512,
     "avx512-vnni",
-    Avx512,
-    4 tokens,
+    Avx512<NoTiles>,
+    products::multiply::<_, 4>,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
+);
+kernels!(
+    amx,
+    "amx-int8",
+    Avx512<Amx>,
+    tiles::multiply,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
+);
+
+/// The kernels for AMX with its instructions emulated, where all else is there.
+#[cfg(test)]
+pub(super) fn emulated_amx() -> Option<&'static Kernels> {
+    Features::of_this_processor()
+        .avx512
+        .then_some(&emulated::KERNELS)
+}
+
+#[cfg(test)]
+kernels!(
+    emulated,
+    "amx-int8, emulated",
+    Avx512<tiles::Emulated>,
+    tiles::multiply,
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 );

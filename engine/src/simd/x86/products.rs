@@ -1,7 +1,7 @@
 //! Matrix products, for any vectors. What differs is how 32 columns of bytes become sums: see [`Products`].
 
 use super::lanes::Lanes;
-use crate::layout::activations::{Activations, PARTS, TOKEN_GROUP};
+use crate::layout::activations::{Activations, PARTS};
 use crate::layout::{
     BLOCK, GROUP_BYTES, Kind, Matrix, NIBBLE_BYTES, SUPER_BLOCK, TILE_ROWS, Tile, WIDE_SHIFT,
 };
@@ -48,7 +48,7 @@ pub(super) trait Products: Lanes {
 
 /// The activations of some tokens and 32 columns.
 pub(super) struct Inputs<'a, const G: usize> {
-    quants: &'a [[i8; BLOCK]; G],
+    pub(super) quants: &'a [[i8; BLOCK]; G],
     /// See [`Activations::pair_sums`].
     pub(super) pair_sums: &'a [[[i16; 2]; 2]; G],
     /// See [`Activations::zeros`].
@@ -107,15 +107,20 @@ pub(super) fn multiply<V: Products, const G: usize>(
     }
 }
 
+/// The same for up to `TOKENS` tokens, whose places are a multiple of `G`.
 #[inline(always)]
-fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
+pub(super) fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
     v: V,
     matrix: &Matrix<'_>,
     tiles: Range<usize>,
     activations: &Activations,
     mut out: Columns<'_, f32>,
 ) {
-    const { assert!(TOKENS.is_multiple_of(G) && TOKEN_GROUP.is_multiple_of(G)) };
+    const { assert!(TOKENS.is_multiple_of(G)) };
+    assert!(
+        activations.places().is_multiple_of(G),
+        "groups of {G} tokens"
+    );
     let kind = matrix.kind();
     let tokens = if TOKENS == 1 { 1 } else { activations.tokens() };
     let used = if TOKENS == 1 {
