@@ -174,6 +174,11 @@ impl<'p> Finder<'_, 'p> {
 }
 
 impl<'p> Layer<'p> {
+    /// What the normalized residual stream is multiplied with for attention: query, key, value.
+    pub(crate) fn projections(&self) -> [&Matrix<'p>; 3] {
+        [&self.query, &self.key, &self.value]
+    }
+
     fn find(pack: &Pack<'p>, layer: usize) -> Result<Self, PackError> {
         let Config { dim, hidden, .. } = *pack.config();
         let q_dim = pack.config().heads * pack.config().head_dim;

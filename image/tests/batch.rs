@@ -1,7 +1,11 @@
 //! Sequences in a batch, with the generated model: what comes out for one is the same bit for bit as when it is alone,
 //! whatever the others do.
 
+use cloister_engine::generate::LanguageModel;
 use cloister_engine::session::{MAX_SEQUENCES, STEP_PRODUCTS, SessionError};
+use cloister_engine::summary::{
+    Limits, Message, Style, Summaries, Summary, SummaryRequest, SummaryStep,
+};
 use cloister_engine::workers::{Alone, Threads, Workers};
 use cloister_engine::{Batch, BatchLimits, BatchStep, Model, SequenceId, Session, Step};
 use std::fs;
@@ -226,7 +230,9 @@ fn nothing_is_left_when_the_last_one_has_gone() {
     let fresh = shown(&batch);
     for steps in 1..60 {
         let ids = [3, 4].map(|number| Answer::begin(&model, &mut batch, number).id);
-        (0..steps).for_each(|_| drop(batch.step(&model)));
+        for _ in 0..steps {
+            batch.step(&model);
+        }
         assert!(shown(&batch).len() > fresh.len());
         ids.into_iter().for_each(|id| batch.close(id));
         let left = shown(&batch);
@@ -269,4 +275,54 @@ fn memory_is_set_aside_for_the_whole_sequence_before_it_begins() {
         batch.open(&model, 1).expect("there are 16 places");
     }
     assert_eq!(batch.open(&model, 1), Err(SessionError::NoRoom));
+}
+
+fn request(number: usize) -> SummaryRequest {
+    let text = format!(
+        "Message {number}: {}",
+        "lunch at one? ".repeat(number * 7 % 20)
+    );
+    SummaryRequest {
+        messages: vec![Message::new("Ana", text)],
+        style: Style::Bullets,
+        max_tokens: Some(4 + number % 9),
+    }
+}
+
+/// Summaries of 20 requests, of which so many are at work at one time; where there is no room, they wait.
+fn summaries(model: &Model<'_>, at_once: usize, bytes: u64) -> Vec<Summary> {
+    let all = Summaries::new(model, Limits::default());
+    let mut batch = model.batch(model.context_tokens(), bytes);
+    let mut jobs = Vec::new();
+    let mut done: Vec<Option<Summary>> = vec![None; 20];
+    let mut waiting = (0..20).peekable();
+    while !jobs.is_empty() || waiting.peek().is_some() {
+        if jobs.len() < at_once
+            && let Some(number) = waiting.next()
+        {
+            let job = all.begin(model, request(number)).expect("there is text");
+            jobs.push((number, job));
+        }
+        model.step(&mut batch);
+        jobs.retain_mut(|(number, job)| {
+            let step = job.advance(model, &mut batch).expect("the model answers");
+            if let SummaryStep::Done(summary) = step {
+                done[*number] = Some(summary);
+            }
+            done[*number].is_none()
+        });
+    }
+    assert_eq!((batch.len(), batch.reserved_bytes()), (0, 0));
+    done.into_iter().flatten().collect()
+}
+
+#[test]
+fn summaries_are_the_same_one_by_one_and_together_and_with_little_memory() {
+    let model = model(&Alone);
+    let expected = summaries(&model, 1, u64::MAX);
+    assert_eq!(expected.len(), 20);
+    assert_eq!(summaries(&model, MAX_SEQUENCES, u64::MAX), expected);
+    let context = model.context_tokens();
+    let for_one = model.batch_bytes(MAX_SEQUENCES, context) + model.sequence_bytes(context);
+    assert_eq!(summaries(&model, MAX_SEQUENCES, for_one), expected);
 }

@@ -135,8 +135,6 @@ impl Pass {
         let n = self.rows.len();
         let hidden = model.config().hidden;
         let layer = &model.layers[self.layer];
-        let projections = [&layer.query, &layer.key, &layer.value];
-        let q_dim = layer.attention_output.columns();
         let (units, products) = self.extent(model);
         let piece = budget.take(self.done..units, |unit| match self.stage {
             Stage::Attend => attention_products(model.config(), self.rows[unit].position + 1),
@@ -149,18 +147,9 @@ impl Pass {
             Stage::Project => {
                 if is_first {
                     self.normalize(model, means, &layer.attention_norm);
-                    self.input.set(&self.y, projections);
-                    fit(&mut self.query, n * q_dim);
-                    fit(&mut self.key, n * layer.key.rows());
-                    fit(&mut self.value, n * layer.value.rows());
+                    self.input.set(&self.y, layer.projections());
                 }
-                let [query, key, value] = projections;
-                let pairs = [
-                    (query, &mut self.query[..]),
-                    (key, &mut self.key[..]),
-                    (value, &mut self.value[..]),
-                ];
-                self.input.multiply(means, pairs, piece);
+                self.project(layer, means, piece);
             }
             Stage::Attend => {
                 if is_first {
@@ -217,10 +206,7 @@ impl Pass {
         let of_tile = |matrix: &Matrix<'_>, n: usize| n * TILE_ROWS * matrix.columns();
         match self.stage {
             Stage::Embed => (n, model.config().dim),
-            Stage::Project => (
-                tiles(&[&layer.query, &layer.key, &layer.value]),
-                of_tile(&layer.query, n),
-            ),
+            Stage::Project => (tiles(&layer.projections()), of_tile(&layer.query, n)),
             Stage::Attend => (n, 0),
             Stage::Output => (
                 tiles(&[&layer.attention_output]),
@@ -303,6 +289,23 @@ impl Pass {
             return normalize(Columns::all(&mut self.y, all));
         }
         split_columns(means.workers, &mut self.y, all, dim, |_, y| normalize(y));
+    }
+
+    /// `query`, `key` and `value`, the columns of some tiles
+    fn project(&mut self, layer: &Layer<'_>, means: Means<'_>, tiles: Range<usize>) {
+        let [query, key, value] = layer.projections();
+        if tiles.start == 0 {
+            let n = self.rows.len();
+            fit(&mut self.query, n * query.rows());
+            fit(&mut self.key, n * key.rows());
+            fit(&mut self.value, n * value.rows());
+        }
+        let pairs = [
+            (query, &mut self.query[..]),
+            (key, &mut self.key[..]),
+            (value, &mut self.value[..]),
+        ];
+        self.input.multiply(means, pairs, tiles);
     }
 
     /// Biases; rotates queries and keys; stores keys and values.
