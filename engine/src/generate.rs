@@ -6,16 +6,16 @@ use core::fmt;
 use zeroize::Zeroizing;
 
 use crate::{
-    Model, Session, Step,
+    Batch, BatchLimits, BatchStep, Model, SequenceId,
     sample::{Sampler, Sampling},
-    session::SessionError,
+    session::{MAX_SEQUENCES, SessionError},
     tokenizer::Tokenizer,
 };
 
 /// What generation needs of a model. [`Model`] is the one; tests have others.
 pub trait LanguageModel {
-    /// A sequence of tokens on its way through the model.
-    type Session;
+    /// Sequences of tokens that go through the model together.
+    type Batch;
 
     /// Text to tokens and back.
     fn tokenizer(&self) -> &Tokenizer<'_>;
@@ -23,21 +23,42 @@ pub trait LanguageModel {
     /// Most tokens that a sequence may have.
     fn context_tokens(&self) -> usize;
 
-    /// Begins a sequence of at most `capacity_tokens`.
-    fn start(&self, capacity_tokens: usize) -> Self::Session;
+    /// An empty batch whose buffers and sequences, of at most `tokens` tokens each, take so many bytes together.
+    fn batch(&self, tokens: usize, bytes: u64) -> Self::Batch;
+
+    /// Takes a sequence of at most `capacity_tokens` into the batch.
+    ///
+    /// # Errors
+    /// [`SessionError::NoRoom`] until others have ended; [`SessionError::TooLarge`] if it never fits.
+    fn open(
+        &self,
+        batch: &mut Self::Batch,
+        capacity_tokens: usize,
+    ) -> Result<SequenceId, SessionError>;
 
     /// Queues tokens.
     ///
     /// # Errors
     /// [`SessionError`]; nothing is queued then.
-    fn push(&self, session: &mut Self::Session, tokens: &[u32]) -> Result<(), SessionError>;
+    fn push(
+        &self,
+        batch: &mut Self::Batch,
+        sequence: SequenceId,
+        tokens: &[u32],
+    ) -> Result<(), SessionError>;
 
-    /// Does the next piece of work.
-    fn step<'s>(&self, session: &'s mut Self::Session) -> Step<'s>;
+    /// Does the next piece of work for all sequences.
+    fn step(&self, batch: &mut Self::Batch) -> BatchStep;
+
+    /// Logits of the token that follows, if the last step has processed the sequence's last token.
+    fn logits<'b>(&self, batch: &'b Self::Batch, sequence: SequenceId) -> Option<&'b [f32]>;
+
+    /// Ends a sequence, which may have ended before, and wipes it.
+    fn close(&self, batch: &mut Self::Batch, sequence: SequenceId);
 }
 
 impl LanguageModel for Model<'_> {
-    type Session = Session;
+    type Batch = Batch;
 
     fn tokenizer(&self) -> &Tokenizer<'_> {
         Model::tokenizer(self)
@@ -47,16 +68,34 @@ impl LanguageModel for Model<'_> {
         self.config().context_tokens
     }
 
-    fn start(&self, capacity_tokens: usize) -> Session {
-        Session::new(self, capacity_tokens)
+    fn batch(&self, tokens: usize, bytes: u64) -> Batch {
+        let limits = BatchLimits::within(self.config(), MAX_SEQUENCES, tokens, bytes);
+        Batch::new(self, limits)
     }
 
-    fn push(&self, session: &mut Session, tokens: &[u32]) -> Result<(), SessionError> {
-        session.push(self, tokens)
+    fn open(&self, batch: &mut Batch, capacity_tokens: usize) -> Result<SequenceId, SessionError> {
+        batch.open(self, capacity_tokens)
     }
 
-    fn step<'s>(&self, session: &'s mut Session) -> Step<'s> {
-        session.step(self)
+    fn push(
+        &self,
+        batch: &mut Batch,
+        sequence: SequenceId,
+        tokens: &[u32],
+    ) -> Result<(), SessionError> {
+        batch.push(self, sequence, tokens)
+    }
+
+    fn step(&self, batch: &mut Batch) -> BatchStep {
+        batch.step(self)
+    }
+
+    fn logits<'b>(&self, batch: &'b Batch, sequence: SequenceId) -> Option<&'b [f32]> {
+        batch.logits(sequence)
+    }
+
+    fn close(&self, batch: &mut Batch, sequence: SequenceId) {
+        batch.close(sequence);
     }
 }
 
@@ -89,25 +128,23 @@ impl fmt::Display for Finish {
     }
 }
 
-/// What a call of [`Generation::step`] did.
+/// What a call of [`Generation::advance`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GenerationStep {
-    /// A part of the work for the next token; see [`Step::Working`].
-    Working {
-        /// Steps done since the last token.
-        done: usize,
-        /// Steps until the next token, the done ones included.
-        total: usize,
-    },
+    /// The model has not come to the next token yet.
+    Working,
     /// The next token of the answer.
     Token(u32),
     /// The answer is complete; further calls say the same.
     Finished(Finish),
 }
 
-/// An answer in the making. Its memory is wiped when it is dropped.
-pub struct Generation<M: LanguageModel> {
-    session: M::Session,
+/// An answer in the making: a place in a batch, and what was said. It must end in that batch, by itself or by
+/// [`Generation::cancel`], or the place is lost. What it holds itself is wiped when it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Generation {
+    sequence: SequenceId,
     sampler: Sampler,
     /// Prompt and answer. Only the answer counts for the repeat penalty: names and numbers of the
     /// prompt are to be repeated.
@@ -117,14 +154,15 @@ pub struct Generation<M: LanguageModel> {
     finish: Option<Finish>,
 }
 
-impl<M: LanguageModel> Generation<M> {
-    /// Begins the answer to a prompt, which may not be empty: at most `max_tokens` tokens, fewer if
-    /// the model's context ends before.
+impl Generation {
+    /// Begins the answer to a prompt: at most `max_tokens` tokens, fewer if the model's context ends
+    /// before.
     ///
     /// # Errors
-    /// [`SessionError`] if the prompt does not fit the model.
-    pub fn new(
+    /// [`SessionError`] if the prompt does not fit the model, or the batch; it has no place there then.
+    pub fn new<M: LanguageModel>(
         model: &M,
+        batch: &mut M::Batch,
         prompt: &[u32],
         max_tokens: usize,
         sampling: Sampling,
@@ -132,12 +170,15 @@ impl<M: LanguageModel> Generation<M> {
         let capacity = model
             .context_tokens()
             .min(prompt.len().saturating_add(max_tokens));
-        let mut session = model.start(capacity);
-        model.push(&mut session, prompt)?;
+        let sequence = model.open(batch, capacity)?;
+        if let Err(error) = model.push(batch, sequence, prompt) {
+            model.close(batch, sequence);
+            return Err(error);
+        }
         let mut tokens = Zeroizing::new(Vec::with_capacity(capacity));
         tokens.extend_from_slice(prompt);
         Ok(Self {
-            session,
+            sequence,
             sampler: Sampler::new(sampling),
             tokens,
             prompt_tokens: prompt.len(),
@@ -158,25 +199,44 @@ impl<M: LanguageModel> Generation<M> {
         self.prompt_tokens
     }
 
-    /// Does the next piece of work; `model` must be the one that the answer was begun with.
+    /// Takes what the batch's last step has brought, and queues what the next one needs. Model and batch must be those
+    /// that the answer was begun with.
     ///
     /// # Errors
-    /// [`SessionError`] if memory runs out.
-    pub fn step(&mut self, model: &M) -> Result<GenerationStep, SessionError> {
+    /// [`SessionError`] if memory runs out; the place in the batch is given back then.
+    pub fn advance<M: LanguageModel>(
+        &mut self,
+        model: &M,
+        batch: &mut M::Batch,
+    ) -> Result<GenerationStep, SessionError> {
         if let Some(finish) = self.finish {
             return Ok(GenerationStep::Finished(finish));
+        }
+        let step = self.take_token(model, batch);
+        if !matches!(step, Ok(GenerationStep::Working | GenerationStep::Token(_))) {
+            self.cancel(model, batch);
+        }
+        step
+    }
+
+    fn take_token<M: LanguageModel>(
+        &mut self,
+        model: &M,
+        batch: &mut M::Batch,
+    ) -> Result<GenerationStep, SessionError> {
+        if self.prompt_tokens == 0 {
+            // There is nothing to answer.
+            return Ok(self.end(Finish::Stop));
         }
         if self.answer().len() >= self.max_tokens {
             return Ok(self.end(Finish::Cap));
         }
-        let token = match model.step(&mut self.session) {
-            Step::Working { done, total } => return Ok(GenerationStep::Working { done, total }),
-            // Nothing is queued only if the prompt was empty: there is nothing to answer.
-            Step::Idle => return Ok(self.end(Finish::Stop)),
-            Step::Logits(logits) => self
-                .sampler
-                .choose(logits, &self.tokens[self.prompt_tokens..]),
+        let Some(logits) = model.logits(batch, self.sequence) else {
+            return Ok(GenerationStep::Working);
         };
+        let token = self
+            .sampler
+            .choose(logits, &self.tokens[self.prompt_tokens..]);
         if model.tokenizer().is_stop(token) {
             return Ok(self.end(Finish::Stop));
         }
@@ -187,9 +247,14 @@ impl<M: LanguageModel> Generation<M> {
             return Ok(self.end(Finish::Loop { period, repeats }));
         }
         if self.answer().len() < self.max_tokens {
-            model.push(&mut self.session, &[token])?;
+            model.push(batch, self.sequence, &[token])?;
         }
         Ok(GenerationStep::Token(token))
+    }
+
+    /// Gives the place in the batch back, wiped, whether the answer is complete or not.
+    pub fn cancel<M: LanguageModel>(&self, model: &M, batch: &mut M::Batch) {
+        model.close(batch, self.sequence);
     }
 
     fn end(&mut self, finish: Finish) -> GenerationStep {

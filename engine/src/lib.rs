@@ -26,4 +26,4 @@ mod wiped;
 pub mod workers;
 
 pub use model::Model;
-pub use session::{Session, Step};
+pub use session::{Batch, BatchLimits, BatchStep, SequenceId, Session, Step};

@@ -114,9 +114,19 @@ impl<'p> Model<'p> {
         &self.tokenizer
     }
 
-    /// Bytes of memory that a session of so many tokens needs at most, beside the pack.
+    /// Bytes of memory that a batch needs at most, beside the pack, with one sequence of so many tokens in it.
     pub fn working_bytes(&self, context_tokens: usize) -> u64 {
         session::working_bytes(self.config(), context_tokens)
+    }
+
+    /// Bytes of memory that the buffers of a batch need at most: of so many sequences, of so many tokens each.
+    pub fn batch_bytes(&self, sequences: usize, context_tokens: usize) -> u64 {
+        session::batch_bytes(self.config(), sequences, context_tokens)
+    }
+
+    /// Bytes of memory that a sequence of so many tokens needs at most in a batch.
+    pub fn sequence_bytes(&self, tokens: usize) -> u64 {
+        session::sequence_bytes(self.config(), tokens)
     }
 
     /// Multiply-adds of one token in all matrices, for benchmarks.
@@ -164,6 +174,11 @@ impl<'p> Finder<'_, 'p> {
 }
 
 impl<'p> Layer<'p> {
+    /// What the normalized residual stream is multiplied with for attention: query, key, value.
+    pub(crate) fn projections(&self) -> [&Matrix<'p>; 3] {
+        [&self.query, &self.key, &self.value]
+    }
+
     fn find(pack: &Pack<'p>, layer: usize) -> Result<Self, PackError> {
         let Config { dim, hidden, .. } = *pack.config();
         let q_dim = pack.config().heads * pack.config().head_dim;

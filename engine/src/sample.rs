@@ -4,8 +4,6 @@ use alloc::vec::Vec;
 
 use zeroize::Zeroizing;
 
-use crate::wiped::fit;
-
 /// How to choose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
@@ -33,13 +31,20 @@ impl Default for Sampling {
 /// With a temperature, only this many of the likeliest tokens are drawn from.
 const CANDIDATES: usize = 40;
 
+/// Most tokens that count as lately, however many [`Sampling::repeat_window`] asks for.
+const MAX_WINDOW: usize = 1024;
+
 /// Chooses tokens one after the other.
 #[derive(Debug)]
 pub struct Sampler {
     sampling: Sampling,
     random: Random,
-    /// `[vocabulary]`: logits with the penalty applied.
-    logits: Zeroizing<Vec<f32>>,
+    /// The last tokens, each once and in order, with their logits after the penalty. Wiped when dropped, as are the
+    /// others: the logits themselves are only read, since those of a large vocabulary are many and a batch has many
+    /// samplers.
+    penalized: Zeroizing<Vec<(u32, f32)>>,
+    /// The likeliest tokens so far, the likeliest first.
+    candidates: Zeroizing<Vec<(u32, f32)>>,
 }
 
 impl Sampler {
@@ -49,73 +54,86 @@ impl Sampler {
         Self {
             sampling,
             random: Random(sampling.seed),
-            logits: Zeroizing::default(),
+            penalized: Zeroizing::new(Vec::with_capacity(sampling.repeat_window.min(MAX_WINDOW))),
+            candidates: Zeroizing::new(Vec::with_capacity(CANDIDATES + 1)),
         }
     }
 
     /// Chooses a token; `logits` is `[vocabulary]` and not empty, `before` the tokens so far. A NaN
     /// is never chosen unless there is nothing else.
     pub fn choose(&mut self, logits: &[f32], before: &[u32]) -> u32 {
-        fit(&mut self.logits, logits.len());
-        self.logits.copy_from_slice(logits);
-        self.penalize(before);
-        if self.sampling.temperature > 0.0 {
+        self.penalize(logits, before);
+        let is_drawn = self.sampling.temperature > 0.0;
+        self.find_likeliest(logits, if is_drawn { CANDIDATES } else { 1 });
+        if is_drawn && !self.candidates.is_empty() {
             self.draw()
         } else {
-            likeliest(&self.logits)
+            self.candidates.first().map_or(0, |&(token, _)| token)
         }
     }
 
     /// Divides positive logits of the last tokens by the penalty and multiplies negative ones, once
     /// a token (Keskar et al., 2019, section 4.1).
-    fn penalize(&mut self, before: &[u32]) {
-        let window = &before[before.len().saturating_sub(self.sampling.repeat_window)..];
-        for (index, &token) in window.iter().enumerate() {
-            let first = !window[..index].contains(&token);
-            if let (true, Some(logit)) = (first, self.logits.get_mut(token as usize)) {
-                let penalty = self.sampling.repeat_penalty;
-                *logit = if *logit > 0.0 {
-                    *logit / penalty
-                } else {
-                    *logit * penalty
-                };
+    fn penalize(&mut self, logits: &[f32], before: &[u32]) {
+        let window = self.sampling.repeat_window.min(MAX_WINDOW);
+        let window = &before[before.len().saturating_sub(window)..];
+        let penalty = self.sampling.repeat_penalty;
+        self.penalized.clear();
+        self.penalized.extend(window.iter().filter_map(|&token| {
+            let logit = *logits.get(token as usize)?;
+            let penalized = if logit > 0.0 {
+                logit / penalty
+            } else {
+                logit * penalty
+            };
+            Some((token, penalized))
+        }));
+        self.penalized.sort_unstable_by_key(|&(token, _)| token);
+        self.penalized.dedup_by_key(|&mut (token, _)| token);
+    }
+
+    /// Finds the `count` highest logits that are no NaN, the first of equal ones first.
+    fn find_likeliest(&mut self, logits: &[f32], count: usize) {
+        self.candidates.clear();
+        let mut lowest = f32::NEG_INFINITY;
+        let mut consider = |token: u32, logit: f32| {
+            // Nearly always false.
+            if logit > lowest {
+                let place = self
+                    .candidates
+                    .partition_point(|&(_, other)| other >= logit);
+                self.candidates.insert(place, (token, logit));
+                self.candidates.truncate(count);
+                if self.candidates.len() == count {
+                    lowest = self.candidates[count - 1].1;
+                }
             }
+        };
+        let mut from = 0;
+        for &(token, logit) in self.penalized.iter() {
+            (from..token).for_each(|token| consider(token, logits[token as usize]));
+            consider(token, logit);
+            from = token + 1;
         }
+        (from..logits.len() as u32).for_each(|token| consider(token, logits[token as usize]));
     }
 
     /// Draws one of the likeliest tokens in proportion to `exp(logit / temperature)`.
     fn draw(&mut self) -> u32 {
-        let mut candidates = Zeroizing::new(Vec::with_capacity(CANDIDATES));
-        for _ in 0..CANDIDATES.min(self.logits.len()) {
-            let token = likeliest(&self.logits);
-            let logit = core::mem::replace(&mut self.logits[token as usize], f32::NEG_INFINITY);
-            candidates.push((token, logit));
-        }
-        let highest = candidates[0].1;
-        for (_, weight) in candidates.iter_mut() {
+        let highest = self.candidates[0].1;
+        for (_, weight) in self.candidates.iter_mut() {
             *weight = libm::expf((*weight - highest) / self.sampling.temperature);
         }
-        let total: f32 = candidates.iter().map(|(_, weight)| weight).sum();
+        let total: f32 = self.candidates.iter().map(|(_, weight)| weight).sum();
         let mut rest = self.random.unit() * total;
-        for &(token, weight) in candidates.iter() {
+        for &(token, weight) in self.candidates.iter() {
             rest -= weight;
             if rest < 0.0 {
                 return token;
             }
         }
-        candidates[0].0
+        self.candidates[0].0
     }
-}
-
-/// The first of the highest logits.
-fn likeliest(logits: &[f32]) -> u32 {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (index, &logit) in logits.iter().enumerate() {
-        if logit > best.1 {
-            best = (index as u32, logit);
-        }
-    }
-    best.0
 }
 
 /// splitmix64 (Steele, Lea, Flood, 2014). What it draws is no secret: it only varies the wording.

@@ -14,6 +14,7 @@ use std::{
 
 use cloister_engine::{
     Model,
+    generate::LanguageModel as _,
     summary::{Limits, Message, Style, Summaries, Summary, SummaryRequest, SummaryStep},
     workers::{MAX_WORKERS, Threads},
 };
@@ -104,11 +105,13 @@ fn summarize(summaries: &Summaries, model: &Model<'_>, input: &Input) -> Result<
         },
         max_tokens: None,
     };
+    let mut batch = model.batch(model.context_tokens(), u64::MAX);
     let mut job = summaries.begin(model, request)?;
     loop {
-        if let SummaryStep::Done(summary) = job.step(model)? {
+        if let SummaryStep::Done(summary) = job.advance(model, &mut batch)? {
             return Ok(summary);
         }
+        model.step(&mut batch);
     }
 }
 

@@ -30,15 +30,34 @@ impl<'p> Scripted<'p> {
     }
 }
 
-pub(crate) struct Script {
+/// Sequences that each take two steps a token, all in the same steps.
+pub(crate) struct Scripts {
+    most: usize,
+    opened: usize,
+    scripts: Vec<(SequenceId, Script)>,
+}
+
+struct Script {
     capacity: usize,
     tokens: Vec<u32>,
     queued: usize,
     logits: Vec<f32>,
 }
 
+impl Scripts {
+    pub(crate) fn len(&self) -> usize {
+        self.scripts.len()
+    }
+
+    fn get(&mut self, sequence: SequenceId) -> &mut Script {
+        let mut scripts = self.scripts.iter_mut();
+        let found = scripts.find(|(id, _)| *id == sequence);
+        &mut found.expect("a sequence that has not ended").1
+    }
+}
+
 impl LanguageModel for Scripted<'_> {
-    type Session = Script;
+    type Batch = Scripts;
 
     fn tokenizer(&self) -> &Tokenizer<'_> {
         &self.tokenizer
@@ -48,46 +67,73 @@ impl LanguageModel for Scripted<'_> {
         self.context_tokens
     }
 
-    fn start(&self, capacity_tokens: usize) -> Script {
-        let logits = vec![0.0; self.tokenizer.token_count() as usize];
-        Script {
-            capacity: capacity_tokens,
-            tokens: vec![],
-            queued: 0,
-            logits,
+    /// So many `bytes` are so many sequences.
+    fn batch(&self, _: usize, bytes: u64) -> Scripts {
+        Scripts {
+            most: bytes as usize,
+            opened: 0,
+            scripts: vec![],
         }
     }
 
-    fn push(&self, session: &mut Script, tokens: &[u32]) -> Result<(), SessionError> {
-        if session.tokens.len() + tokens.len() > session.capacity {
+    fn open(&self, batch: &mut Scripts, capacity: usize) -> Result<SequenceId, SessionError> {
+        if batch.len() == batch.most {
+            return Err(SessionError::NoRoom);
+        }
+        batch.opened += 1;
+        let script = Script {
+            capacity,
+            tokens: vec![],
+            queued: 0,
+            logits: vec![0.0; self.tokenizer.token_count() as usize],
+        };
+        let id = SequenceId::of_test(batch.opened);
+        batch.scripts.push((id, script));
+        Ok(id)
+    }
+
+    fn push(
+        &self,
+        batch: &mut Scripts,
+        sequence: SequenceId,
+        tokens: &[u32],
+    ) -> Result<(), SessionError> {
+        let script = batch.get(sequence);
+        if script.tokens.len() + tokens.len() > script.capacity {
             return Err(SessionError::Full {
-                capacity: session.capacity,
+                capacity: script.capacity,
             });
         }
-        session.tokens.extend(tokens);
-        session.queued = 2 * tokens.len();
+        script.tokens.extend(tokens);
+        script.queued = 2 * tokens.len();
         self.longest
-            .set(self.longest.get().max(session.tokens.len()));
+            .set(self.longest.get().max(script.tokens.len()));
         Ok(())
     }
 
-    fn step<'s>(&self, session: &'s mut Script) -> Step<'s> {
-        match session.queued {
-            0 => Step::Idle,
-            1 => {
-                session.queued = 0;
-                session.logits.fill(0.0);
-                session.logits[(self.next)(&session.tokens) as usize] = 50.0;
-                Step::Logits(&session.logits)
-            }
-            queued => {
-                session.queued -= 1;
-                Step::Working {
-                    done: 1,
-                    total: queued,
-                }
+    fn step(&self, batch: &mut Scripts) -> BatchStep {
+        let mut step = BatchStep::Idle;
+        for (_, script) in &mut batch.scripts {
+            script.queued = script.queued.saturating_sub(1);
+            if script.queued == 0 && !script.tokens.is_empty() {
+                script.logits.fill(0.0);
+                script.logits[(self.next)(&script.tokens) as usize] = 50.0;
+                step = BatchStep::Logits;
+            } else if step == BatchStep::Idle {
+                step = BatchStep::Working;
             }
         }
+        step
+    }
+
+    fn logits<'b>(&self, batch: &'b Scripts, sequence: SequenceId) -> Option<&'b [f32]> {
+        let mut scripts = batch.scripts.iter();
+        let (_, script) = scripts.find(|(id, _)| *id == sequence)?;
+        (script.queued == 0).then_some(&script.logits)
+    }
+
+    fn close(&self, batch: &mut Scripts, sequence: SequenceId) {
+        batch.scripts.retain(|(id, _)| *id != sequence);
     }
 }
 
@@ -97,22 +143,31 @@ pub(crate) fn section() -> Vec<u8> {
 
 const END: u32 = crate::tokenizer::tests::IM_END;
 
-/// The answer to a prompt of three tokens and why it ended.
-fn run(next: &dyn Fn(&[u32]) -> u32, context: usize, max_tokens: usize) -> (Vec<u32>, Finish) {
+/// The answer to a prompt and why it ended.
+fn run_prompt(
+    prompt: &[u32],
+    next: &dyn Fn(&[u32]) -> u32,
+    context: usize,
+    max_tokens: usize,
+) -> (Vec<u32>, Finish) {
     let section = section();
     let model = Scripted::new(&section, context, next);
+    let mut batch = model.batch(context, 1);
     let mut generation =
-        Generation::new(&model, &[1, 2, 3], max_tokens, Sampling::default()).unwrap();
+        Generation::new(&model, &mut batch, prompt, max_tokens, Sampling::default()).unwrap();
     let mut told = vec![];
     for _ in 0..10_000 {
-        match generation.step(&model).unwrap() {
-            GenerationStep::Working { done, total } => assert!(done <= total),
+        match generation.advance(&model, &mut batch).unwrap() {
+            GenerationStep::Working => {
+                model.step(&mut batch);
+            }
             GenerationStep::Token(token) => told.push(token),
             GenerationStep::Finished(finish) => {
                 assert_eq!(
-                    generation.step(&model),
+                    generation.advance(&model, &mut batch),
                     Ok(GenerationStep::Finished(finish))
                 );
+                assert_eq!(batch.len(), 0, "its place is free");
                 assert!(told.starts_with(
                     &generation.answer()[..generation.answer().len().min(told.len())]
                 ));
@@ -121,6 +176,29 @@ fn run(next: &dyn Fn(&[u32]) -> u32, context: usize, max_tokens: usize) -> (Vec<
         }
     }
     panic!("no end");
+}
+
+fn run(next: &dyn Fn(&[u32]) -> u32, context: usize, max_tokens: usize) -> (Vec<u32>, Finish) {
+    run_prompt(&[1, 2, 3], next, context, max_tokens)
+}
+
+#[test]
+fn an_empty_prompt_has_an_empty_answer() {
+    let next = |_: &[u32]| panic!("the model is not asked");
+    assert_eq!(run_prompt(&[], &next, 100, 50), (vec![], Finish::Stop));
+}
+
+#[test]
+fn a_cancelled_answer_leaves_its_place_and_a_full_batch_has_none() {
+    let section = section();
+    let model = Scripted::new(&section, 100, &|_| 60);
+    let mut batch = model.batch(100, 1);
+    let mut begin = || Generation::new(&model, &mut batch, &[1], 5, Sampling::default());
+    let first = begin().unwrap();
+    assert_eq!(begin().err(), Some(SessionError::NoRoom));
+    first.cancel(&model, &mut batch);
+    let second = Generation::new(&model, &mut batch, &[1], 5, Sampling::default());
+    assert!(second.is_ok() && batch.len() == 1);
 }
 
 #[test]
@@ -147,8 +225,10 @@ fn an_answer_ends_at_the_cap_and_at_the_end_of_the_context() {
 fn a_prompt_that_does_not_fit_is_refused() {
     let section = section();
     let model = Scripted::new(&section, 2, &|_| 0);
-    let generation = Generation::new(&model, &[1, 2, 3], 5, Sampling::default());
+    let mut batch = model.batch(2, 1);
+    let generation = Generation::new(&model, &mut batch, &[1, 2, 3], 5, Sampling::default());
     assert_eq!(generation.err(), Some(SessionError::Full { capacity: 2 }));
+    assert_eq!(batch.len(), 0);
 }
 
 #[test]

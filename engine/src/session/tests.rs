@@ -2,7 +2,7 @@
 
 use super::attention::Scratch;
 use super::kv::KvCache;
-use super::working_bytes;
+use super::{MAX_SEQUENCES, batch_bytes, sequence_bytes, working_bytes};
 use crate::pack::Config;
 use crate::simd;
 use crate::simd::tests::Random;
@@ -132,5 +132,9 @@ fn working_memory_grows_with_the_context_and_ends_with_it() {
         working_bytes(&config, 1 << 30)
     );
     // Keys and values alone: 2 layers, 2 heads, 64 numbers of 2 bytes, keys and values.
-    assert!(working_bytes(&config, 4096) > 4096 * 2 * 2 * 64 * 2 * 2);
+    assert!(sequence_bytes(&config, 4096) > 4096 * 2 * 2 * 64 * 2 * 2);
+    assert_eq!(
+        working_bytes(&config, 4096),
+        batch_bytes(&config, MAX_SEQUENCES, 4096) + sequence_bytes(&config, 4096)
+    );
 }

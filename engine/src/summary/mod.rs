@@ -198,7 +198,7 @@ impl Summaries {
         &self,
         model: &M,
         request: SummaryRequest,
-    ) -> Result<SummaryJob<M>, SummaryError> {
+    ) -> Result<SummaryJob, SummaryError> {
         let lines: Vec<Line> = request
             .messages
             .iter()
@@ -244,9 +244,11 @@ impl Summaries {
     }
 }
 
-/// What a call of [`SummaryJob::step`] did.
+/// What a call of [`SummaryJob::advance`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SummaryStep {
+    /// Nothing: the next prompt has no room in the batch until another sequence ends.
+    NoRoom,
     /// A part of the work.
     Working {
         /// Answers finished so far.
@@ -274,8 +276,11 @@ const PART_LABEL_TOKENS: usize = 12;
 /// Least tokens of text that a prompt must have room for.
 const MIN_TEXT_TOKENS: usize = 128;
 
-/// A summary in the making. Its memory is wiped when it is dropped, whatever the way.
-pub struct SummaryJob<M: LanguageModel> {
+/// A summary in the making, with a place in a batch while one of its prompts is answered. It must end in that batch, by
+/// itself or by [`SummaryJob::cancel`], or the place is lost. What it holds itself is wiped when it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct SummaryJob {
     style: Style,
     max_tokens: usize,
     text_tokens: usize,
@@ -289,15 +294,17 @@ pub struct SummaryJob<M: LanguageModel> {
     rounds: usize,
     /// What a prompt of the first round is made of; later ones are made of summaries.
     shape: prompt::Shape,
-    current: Option<Generation<M>>,
+    /// The next prompt, kept while there is no room for it.
+    prompt: Option<Zeroizing<Vec<u32>>>,
+    current: Option<Generation>,
     parts: usize,
     done: usize,
     prompt_tokens: usize,
     output_tokens: usize,
 }
 
-impl<M: LanguageModel> SummaryJob<M> {
-    fn new(
+impl SummaryJob {
+    fn new<M: LanguageModel>(
         model: &M,
         style: Style,
         lines: &[Line],
@@ -315,6 +322,7 @@ impl<M: LanguageModel> SummaryJob<M> {
             last_round: false,
             rounds: 0,
             shape: prompt::Shape::of(lines),
+            prompt: None,
             current: None,
             parts: 0,
             done: 0,
@@ -326,23 +334,36 @@ impl<M: LanguageModel> SummaryJob<M> {
         Ok(job)
     }
 
-    /// Does the next piece of work: half a layer for up to 16 tokens, or the preparation of a prompt.
-    /// `model` must be the one that the job was made for. After an error or the summary, the job is
-    /// over.
+    /// Whether it has no place in a batch: the next call of [`SummaryJob::advance`] takes one, if there is room.
+    #[must_use]
+    pub fn needs_place(&self) -> bool {
+        self.current.is_none()
+    }
+
+    /// Takes what the batch's last step has brought, or begins the next prompt. `model` must be the one that the job
+    /// was made for, and `batch` always the same. After an error or the summary, the job is over and has no place.
     ///
     /// # Errors
     /// [`SummaryError`]
-    pub fn step(&mut self, model: &M) -> Result<SummaryStep, SummaryError> {
-        let Some(mut generation) = self.current.take() else {
-            self.begin_answer(model)?;
-            return Ok(self.progress());
+    pub fn advance<M: LanguageModel>(
+        &mut self,
+        model: &M,
+        batch: &mut M::Batch,
+    ) -> Result<SummaryStep, SummaryError> {
+        let Some(generation) = &mut self.current else {
+            return self.begin_answer(model, batch);
         };
-        match generation.step(model)? {
-            GenerationStep::Finished(finish) => self.end_answer(model, &generation, finish),
-            GenerationStep::Working { .. } | GenerationStep::Token(_) => {
-                self.current = Some(generation);
-                Ok(self.progress())
-            }
+        match generation.advance(model, batch) {
+            Ok(GenerationStep::Working | GenerationStep::Token(_)) => Ok(self.progress()),
+            Ok(GenerationStep::Finished(finish)) => self.end_answer(model, finish),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the place in the batch back, wiped. The job is over then.
+    pub fn cancel<M: LanguageModel>(self, model: &M, batch: &mut M::Batch) {
+        if let Some(generation) = &self.current {
+            generation.cancel(model, batch);
         }
     }
 
@@ -354,7 +375,11 @@ impl<M: LanguageModel> SummaryJob<M> {
         }
     }
 
-    fn begin_round(&mut self, model: &M, lines: &[Line]) -> Result<(), SummaryError> {
+    fn begin_round<M: LanguageModel>(
+        &mut self,
+        model: &M,
+        lines: &[Line],
+    ) -> Result<(), SummaryError> {
         let count = |text: &str| model.tokenizer().encode(text, Special::Plain).len();
         self.waiting = split::parts(lines, self.text_tokens, count);
         if self.waiting.len() > MAX_PARTS || self.rounds >= MAX_ROUNDS {
@@ -368,29 +393,45 @@ impl<M: LanguageModel> SummaryJob<M> {
         Ok(())
     }
 
-    fn begin_answer(&mut self, model: &M) -> Result<(), SummaryError> {
-        let text = self.waiting.pop().ok_or(SummaryError::NoAnswer)?;
+    fn begin_answer<M: LanguageModel>(
+        &mut self,
+        model: &M,
+        batch: &mut M::Batch,
+    ) -> Result<SummaryStep, SummaryError> {
         let (style, max_tokens) = if self.last_round {
             (self.style, self.max_tokens)
         } else {
             (Style::Paragraph, part_tokens(self.text_tokens))
         };
-        let tokens = Prompt {
-            shape: self.shape,
-            style,
-            text: &text,
+        let prompt = match self.prompt.take() {
+            Some(prompt) => prompt,
+            None => {
+                let text = self.waiting.pop().ok_or(SummaryError::NoAnswer)?;
+                let prompt = Prompt {
+                    shape: self.shape,
+                    style,
+                    text: &text,
+                };
+                prompt.encode(model.tokenizer())
+            }
+        };
+        match Generation::new(model, batch, &prompt, max_tokens, self.sampling) {
+            Ok(generation) => self.current = Some(generation),
+            Err(SessionError::NoRoom) => {
+                self.prompt = Some(prompt);
+                return Ok(SummaryStep::NoRoom);
+            }
+            Err(error) => return Err(error.into()),
         }
-        .encode(model.tokenizer());
-        self.current = Some(Generation::new(model, &tokens, max_tokens, self.sampling)?);
-        Ok(())
+        Ok(self.progress())
     }
 
-    fn end_answer(
+    fn end_answer<M: LanguageModel>(
         &mut self,
         model: &M,
-        generation: &Generation<M>,
         finish: Finish,
     ) -> Result<SummaryStep, SummaryError> {
+        let generation = self.current.take().ok_or(SummaryError::NoAnswer)?;
         self.done += 1;
         self.prompt_tokens += generation.prompt_tokens();
         self.output_tokens += generation.answer().len();

@@ -33,13 +33,19 @@ fn run(
         style,
         max_tokens,
     };
+    let mut batch = model.batch(8192, 1);
     let result = Summaries::new(&model, limits)
         .begin(&model, request)
         .and_then(|mut job| {
             for _ in 0..10_000_000 {
-                if let SummaryStep::Done(summary) = job.step(&model)? {
+                let step = job.advance(&model, &mut batch);
+                if let Ok(SummaryStep::Done(_)) | Err(_) = step {
+                    assert_eq!(batch.len(), 0, "its place is free");
+                }
+                if let SummaryStep::Done(summary) = step? {
                     return Ok(summary);
                 }
+                model.step(&mut batch);
             }
             panic!("no end");
         });

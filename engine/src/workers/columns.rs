@@ -73,17 +73,49 @@ impl<'m, T> Columns<'m, T> {
         }
     }
 
+    /// Only some of these columns.
+    ///
+    /// # Panics
+    /// When they are not among these.
+    #[must_use]
+    pub(crate) fn only(self, columns: Range<usize>) -> Self {
+        self.check(&columns);
+        Self { columns, ..self }
+    }
+
+    /// The same columns of the rows before `row`, and of the others.
+    ///
+    /// # Panics
+    /// When there are fewer rows.
+    pub(crate) fn split_rows(&mut self, row: usize) -> (Columns<'_, T>, Columns<'_, T>) {
+        assert!(row <= self.rows, "row {row} of {}", self.rows);
+        // SAFETY: the place lies inside the matrix that `all` borrowed, or behind its last element.
+        let lower = unsafe { self.start.add(row * self.width) };
+        let part = |start, rows| Columns {
+            start,
+            rows,
+            width: self.width,
+            columns: self.range(),
+            matrix: PhantomData,
+        };
+        (part(self.start, row), part(lower, self.rows - row))
+    }
+
     /// A part of the columns.
     ///
     /// # Safety
     /// While the part is in use, nobody reaches its columns in another way.
     unsafe fn piece(&self, columns: Range<usize>) -> Self {
+        self.check(&columns);
+        Self { columns, ..*self }
+    }
+
+    fn check(&self, columns: &Range<usize>) {
         assert!(
             self.columns.start <= columns.start && columns.end <= self.columns.end,
             "{columns:?} of {:?}",
             self.columns
         );
-        Self { columns, ..*self }
     }
 }
 
@@ -96,26 +128,51 @@ pub(crate) fn split_columns<T: Send>(
     unit: usize,
     task: impl Fn(usize, Columns<'_, T>) + Sync,
 ) {
-    let all = Columns::all(matrix, width);
-    if workers.count() == 1 {
-        return task(0, all);
-    }
-    let pieces = workers.count() * PIECES;
-    let columns = width.div_ceil(unit).div_ceil(pieces) * unit;
+    let mut parts = [Columns::all(matrix, width)];
+    split_parts(workers, &mut parts, unit, |worker, _, columns| {
+        task(worker, columns);
+    });
+}
+
+/// Fills columns of several matrices as one task, as if they lay side by side: `task` gets the number of its worker,
+/// the index of the part, and some of the part's columns, which begin a multiple of `unit` behind the part's first.
+pub(crate) fn split_parts<T: Send>(
+    workers: &dyn Workers,
+    parts: &mut [Columns<'_, T>],
+    unit: usize,
+    task: impl Fn(usize, usize, Columns<'_, T>) + Sync,
+) {
+    let parts = &*parts;
+    let units_of = |part: &Columns<'_, T>| part.columns.len().div_ceil(unit);
+    let all = parts.iter().map(units_of).sum();
+    let pieces = match workers.count() {
+        1 => 1,
+        count => count * PIECES,
+    };
+    let share = usize::div_ceil(all, pieces).max(1);
     let next = AtomicUsize::new(0);
     workers.run(&|worker| {
         loop {
-            let start = next.fetch_add(columns, Ordering::Relaxed);
-            if start >= width {
+            let start = next.fetch_add(share, Ordering::Relaxed);
+            if start >= all {
                 return;
             }
-            // SAFETY: `next` gives each start once, so that pieces share no column; `all` is not used otherwise.
-            let piece = unsafe { all.piece(start..width.min(start + columns)) };
-            task(worker, piece);
+            let end = all.min(start + share);
+            let mut before = 0;
+            for (index, part) in parts.iter().enumerate() {
+                let units = units_of(part);
+                let mine = start.saturating_sub(before)..end.saturating_sub(before).min(units);
+                before += units;
+                if mine.is_empty() {
+                    continue;
+                }
+                let Range { start, end } = part.range();
+                let columns = start + mine.start * unit..end.min(start + mine.end * unit);
+                // SAFETY: `next` gives each unit once, so that pieces share no column; the parts are exclusively
+                // borrowed and not used otherwise.
+                task(worker, index, unsafe { part.piece(columns) });
+            }
         }
     });
-    assert!(
-        next.into_inner() >= width,
-        "the workers left columns undone"
-    );
+    assert!(next.into_inner() >= all, "the workers left columns undone");
 }

@@ -13,7 +13,7 @@ mod threads;
 mod tests;
 
 pub use columns::Columns;
-pub(crate) use columns::split_columns;
+pub(crate) use columns::{split_columns, split_parts};
 pub use team::{Member, Team, Wait};
 #[cfg(any(test, feature = "std"))]
 pub use threads::Threads;

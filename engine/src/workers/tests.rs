@@ -69,6 +69,38 @@ fn columns_are_filled_once_whatever_their_number() {
 }
 
 #[test]
+fn several_matrices_are_filled_as_one_task() {
+    for workers in teams() {
+        let (mut wide, mut narrow, mut none) = (vec![0; 2 * 70], vec![0; 3 * 9], vec![0; 8]);
+        let mut parts = [
+            Columns::all(&mut wide, 70).only(16..70),
+            Columns::all(&mut none, 8).only(8..8),
+            Columns::all(&mut narrow, 9),
+        ];
+        split_parts(&*workers, &mut parts, 8, |_, part, mut columns| {
+            assert!(columns.range().start.is_multiple_of(8) && !columns.range().is_empty());
+            for row in 0..columns.rows() {
+                columns.row(row).iter_mut().for_each(|x| *x += part + 1);
+            }
+        });
+        let is_wide = |(at, x): (usize, &usize)| *x == usize::from(at % 70 >= 16);
+        assert!(wide.iter().enumerate().all(is_wide), "{workers:?}");
+        assert!(none.iter().all(|x| *x == 0) && narrow.iter().all(|x| *x == 3));
+    }
+}
+
+#[test]
+fn rows_are_parted() {
+    let mut matrix = [0; 3 * 4];
+    let mut columns = Columns::all(&mut matrix, 4).only(1..3);
+    let (mut upper, mut lower) = columns.split_rows(1);
+    assert_eq!((upper.rows(), lower.rows()), (1, 2));
+    upper.row(0).fill(1);
+    lower.row(1).fill(2);
+    assert_eq!(matrix, [0, 1, 1, 0, 0, 0, 0, 0, 0, 2, 2, 0]);
+}
+
+#[test]
 fn a_worker_that_calls_nobody_is_noticed() {
     #[derive(Debug)]
     struct Lazy;

@@ -2,26 +2,29 @@
 
 use alloc::string::{String, ToString};
 use cloister_boot::manifest::{Limits, ModelRef};
-use cloister_engine::Model;
 use cloister_engine::pack::PackError;
+use cloister_engine::session::{MAX_SEQUENCES, SessionError};
 use cloister_engine::summary::{
     self, Summaries, SummaryError, SummaryJob, SummaryRequest, SummaryStep,
 };
+use cloister_engine::{Batch, BatchLimits, Model};
 use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::summarize::{Message, Request, Response, Style, Usage};
 
 use super::summarizer::{ModelInfo, Progress, Summarizer};
 use crate::smp;
 
-/// The model of this image, opened.
+/// The model of this image, opened, and the batch that all jobs go through.
 pub struct Engine {
     model: Model<'static>,
+    batch: Batch,
     reference: ModelRef,
     summaries: Summaries,
 }
 
 impl Engine {
-    /// Opens a pack whose digest was checked.
+    /// Opens a pack whose digest was checked. Batch and sequences may take so many bytes of memory, and as many as the
+    /// manifest reserves for them in any case.
     ///
     /// # Errors
     /// [`PackError`].
@@ -29,6 +32,7 @@ impl Engine {
         pack: &'static [u8],
         reference: ModelRef,
         limits: &Limits,
+        memory_bytes: u64,
     ) -> Result<Self, PackError> {
         let limits = summary::Limits {
             prompt_tokens: limits.prompt_tokens as usize,
@@ -36,7 +40,11 @@ impl Engine {
             ..summary::Limits::default()
         };
         let model = Model::open(pack)?.with_workers(smp::workers());
+        let tokens = reference.context_tokens as usize;
+        let bytes = memory_bytes.max(reference.working_bytes);
+        let batch_limits = BatchLimits::within(model.config(), MAX_SEQUENCES, tokens, bytes);
         Ok(Self {
+            batch: Batch::new(&model, batch_limits),
             summaries: Summaries::new(&model, limits),
             model,
             reference,
@@ -45,7 +53,7 @@ impl Engine {
 }
 
 impl Summarizer for Engine {
-    type Job = SummaryJob<Model<'static>>;
+    type Job = SummaryJob;
 
     fn model(&self) -> ModelInfo<'_> {
         ModelInfo {
@@ -55,7 +63,7 @@ impl Summarizer for Engine {
         }
     }
 
-    fn start(&self, request: Request) -> Result<Self::Job, Problem> {
+    fn start(&mut self, request: Request) -> Result<Self::Job, Problem> {
         let request = SummaryRequest {
             style: engine_style(request.style),
             max_tokens: request.max_tokens.map(|tokens| tokens as usize),
@@ -65,12 +73,26 @@ impl Summarizer for Engine {
         job.map_err(|error| to_problem(&error))
     }
 
-    fn step(&self, job: &mut Self::Job) -> Progress {
-        match job.step(&self.model) {
+    fn step(&mut self) {
+        self.batch.step(&self.model);
+    }
+
+    fn advance(&mut self, job: &mut SummaryJob, may_begin: bool) -> Progress {
+        let begins = job.needs_place();
+        if begins && !may_begin {
+            return Progress::Waiting;
+        }
+        match job.advance(&self.model, &mut self.batch) {
+            Ok(SummaryStep::Working { .. }) if begins => Progress::Begun,
             Ok(SummaryStep::Working { .. }) => Progress::Working,
+            Ok(SummaryStep::NoRoom) => Progress::Waiting,
             Ok(SummaryStep::Done(summary)) => Progress::Done(self.response(summary)),
             Err(error) => Progress::Failed(to_problem(&error)),
         }
+    }
+
+    fn cancel(&mut self, job: SummaryJob) {
+        job.cancel(&self.model, &mut self.batch);
     }
 }
 
@@ -105,7 +127,7 @@ fn engine_style(style: Style) -> summary::Style {
 fn to_problem(error: &SummaryError) -> Problem {
     let status = match error {
         SummaryError::Empty | SummaryError::NoTokens | SummaryError::TooSmall { .. } => 422,
-        SummaryError::TooLong { .. } => 413,
+        SummaryError::TooLong { .. } | SummaryError::Session(SessionError::TooLarge { .. }) => 413,
         _ => 500,
     };
     Problem::from_status(status).with_detail(error.to_string())

@@ -25,6 +25,9 @@ const ADDRESS_WAIT_US: u64 = 30_000_000;
 /// How long the engine may go on in one turn after its first step; a step is not interrupted.
 const ENGINE_SHARE_US: u64 = 5_000;
 
+/// Heap that the engine leaves to the service, beside the bodies of requests: sockets, headers, jobs.
+const SERVICE_BYTES: u64 = 16 << 20;
+
 /// What the kernel has made ready.
 pub struct Machine {
     /// The way to ports, device memory and evidence.
@@ -65,6 +68,7 @@ pub fn run(machine: Machine) -> ! {
     announce(&stack, &manifest, &clock);
     loop {
         poll(&mut stack, &clock);
+        server.network_served(clock.now_us());
         let mut is_working = server.turn(&mut stack, clock.now_ms());
         if !is_working {
             core::hint::spin_loop();
@@ -96,7 +100,10 @@ fn start_network(
 
 fn open_model(pack: &'static [u8], manifest: &Manifest) -> Option<Engine> {
     let reference = manifest.model.clone()?;
-    match Engine::open(pack, reference, &manifest.limits) {
+    let limits = &manifest.limits;
+    let bodies = 2 * u64::from(limits.connections) * u64::from(limits.request_bytes);
+    let memory_bytes = (heap::free_bytes() as u64).saturating_sub(bodies + SERVICE_BYTES);
+    match Engine::open(pack, reference, limits, memory_bytes) {
         Ok(engine) => Some(engine),
         Err(error) => stop::stop(
             Reason::ModelInvalid,

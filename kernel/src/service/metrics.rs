@@ -26,6 +26,8 @@ pub struct Metrics {
     pub jobs_cancelled: u64,
     /// Jobs that found the queue full.
     pub jobs_refused: u64,
+    /// Longest time in microseconds that the network was not served.
+    pub poll_gap_us_max: u64,
 }
 
 /// What is so at the moment.
@@ -35,8 +37,10 @@ pub struct Gauges {
     pub uptime_ms: u64,
     /// Connections now.
     pub connections: usize,
-    /// Jobs that wait or are at work.
-    pub jobs: usize,
+    /// Jobs at work.
+    pub jobs_running: usize,
+    /// Jobs that wait.
+    pub jobs_waiting: usize,
     /// Bytes of the heap that are in use.
     pub heap_used_bytes: usize,
 }
@@ -74,31 +78,18 @@ impl Metrics {
                 value,
             );
         }
-        line(
-            &mut text,
-            format_args!("cloister_uptime_seconds"),
-            "gauge",
-            gauges.uptime_ms / 1000,
-        );
-        line(
-            &mut text,
-            format_args!("cloister_connections"),
-            "gauge",
-            gauges.connections as u64,
-        );
-        line(
-            &mut text,
-            format_args!("cloister_jobs"),
-            "gauge",
-            gauges.jobs as u64,
-        );
-        let heap = gauges.heap_used_bytes as u64;
-        line(
-            &mut text,
-            format_args!("cloister_heap_used_bytes"),
-            "gauge",
-            heap,
-        );
+        let now = [
+            ("uptime_seconds", gauges.uptime_ms / 1000),
+            ("connections", gauges.connections as u64),
+            ("jobs", (gauges.jobs_running + gauges.jobs_waiting) as u64),
+            ("jobs_running", gauges.jobs_running as u64),
+            ("jobs_waiting", gauges.jobs_waiting as u64),
+            ("heap_used_bytes", gauges.heap_used_bytes as u64),
+            ("poll_gap_ms_max", self.poll_gap_us_max.div_ceil(1000)),
+        ];
+        for (name, value) in now {
+            line(&mut text, format_args!("cloister_{name}"), "gauge", value);
+        }
         text
     }
 }

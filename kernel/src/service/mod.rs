@@ -6,7 +6,7 @@
 //! | [`outer`] | what a path outside the encapsulation answers |
 //! | [`keys`] | the private keys of this hour and the last, and the evidence that names them |
 //! | [`inner`] | what a path inside the encapsulation answers |
-//! | [`jobs`] | summaries that wait, and the one at work |
+//! | [`jobs`] | summaries that wait, and those at work |
 //! | [`summarizer`] | what the service needs of the engine |
 //! | [`engine`] | the engine as the service sees it |
 //! | [`guest`] | the loop on the machine |
@@ -14,7 +14,8 @@
 //!
 //! One direction: bytes come in through [`server`], a request becomes a job, the job's answer is sealed and goes out.
 //! Whatever was decrypted lives in types that wipe themselves, and is dropped when its answer is sealed or its client
-//! has left. The engine advances by one step a turn, so that the network never waits for it.
+//! has left. The engine advances by one bounded step a turn, for all jobs together, so that the network never waits for
+//! it.
 
 pub mod engine;
 pub mod guest;

@@ -49,6 +49,8 @@ pub struct Server<S: Summarizer> {
     metrics: Metrics,
     clients: Vec<Option<Client>>,
     next_ticket: u64,
+    /// When the network was last served, in microseconds since the start.
+    network_served_us: Option<u64>,
 }
 
 struct Client {
@@ -80,6 +82,15 @@ impl<S: Summarizer> Server<S> {
             metrics: Metrics::default(),
             clients: (0..places).map(|_| None).collect(),
             next_ticket: 0,
+            network_served_us: None,
+        }
+    }
+
+    /// Counts the time since the network was last served: to be called whenever it is.
+    pub fn network_served(&mut self, now_us: u64) {
+        if let Some(before_us) = self.network_served_us.replace(now_us) {
+            let gap_us = now_us.saturating_sub(before_us);
+            self.metrics.poll_gap_us_max = self.metrics.poll_gap_us_max.max(gap_us);
         }
     }
 
@@ -101,8 +112,10 @@ impl<S: Summarizer> Server<S> {
 
     /// Advances the engine by one step. Returns whether a job is at work.
     pub fn advance(&mut self, now_ms: u64) -> bool {
-        if let Some(ended) = self.summarizer.as_ref().and_then(|s| self.jobs.step(s)) {
-            self.answer(ended, now_ms);
+        if let Some(summarizer) = &mut self.summarizer {
+            for ended in self.jobs.step(summarizer) {
+                self.answer(ended, now_ms);
+            }
         }
         self.jobs.count() > 0
     }
@@ -118,7 +131,7 @@ impl<S: Summarizer> Server<S> {
         let Some(client) = self.clients[place].take() else {
             return;
         };
-        if self.jobs.cancel(client.ticket) {
+        if self.jobs.cancel(client.ticket, self.summarizer.as_mut()) {
             self.metrics.jobs_cancelled += 1;
         }
     }
@@ -258,11 +271,11 @@ impl<S: Summarizer> Server<S> {
         // The client that asks is being served, and so is not in the table at this moment.
         let connections = self.connections() + 1;
         let heap_used_bytes = (self.settings.heap_used)();
-        let jobs = self.jobs.count();
         self.metrics.to_text(&Gauges {
             uptime_ms: now_ms,
             connections,
-            jobs,
+            jobs_running: self.jobs.running(),
+            jobs_waiting: self.jobs.waiting(),
             heap_used_bytes,
         })
     }

@@ -25,11 +25,16 @@ use crate::platform::Evidence;
 /// A model whose summary is the first message, after as many steps as `max_tokens` says.
 pub(super) struct Parrot {
     live: Rc<Cell<usize>>,
+    begun: usize,
+    /// Most jobs that have room at one time.
+    room: Rc<Cell<usize>>,
+    stepped: bool,
 }
 
 pub(super) struct ParrotJob {
     request: Request,
     steps_left: u32,
+    has_begun: bool,
     live: Rc<Cell<usize>>,
 }
 
@@ -50,7 +55,7 @@ impl Summarizer for Parrot {
         }
     }
 
-    fn start(&self, request: Request) -> Result<ParrotJob, Problem> {
+    fn start(&mut self, request: Request) -> Result<ParrotJob, Problem> {
         if request.messages[0].text == "refuse" {
             return Err(Problem::from_status(422).with_detail("refused"));
         }
@@ -59,15 +64,30 @@ impl Summarizer for Parrot {
         Ok(ParrotJob {
             request,
             steps_left,
+            has_begun: false,
             live: Rc::clone(&self.live),
         })
     }
 
-    fn step(&self, job: &mut ParrotJob) -> Progress {
+    fn step(&mut self) {
+        self.stepped = true;
+    }
+
+    fn advance(&mut self, job: &mut ParrotJob, may_begin: bool) -> Progress {
+        assert!(self.stepped, "there is a step before its results");
+        if !job.has_begun {
+            if !may_begin || self.begun >= self.room.get() {
+                return Progress::Waiting;
+            }
+            self.begun += 1;
+            job.has_begun = true;
+            return Progress::Begun;
+        }
         job.steps_left -= 1;
         if job.steps_left > 0 {
             return Progress::Working;
         }
+        self.begun -= 1;
         if job.request.messages[0].text == "fail" {
             return Progress::Failed(Problem::from_status(500).with_detail("failed"));
         }
@@ -76,6 +96,10 @@ impl Summarizer for Parrot {
             usage: Usage::default(),
             model: "parrot".to_string(),
         })
+    }
+
+    fn cancel(&mut self, job: ParrotJob) {
+        self.begun -= usize::from(job.has_begun);
     }
 }
 
@@ -86,6 +110,8 @@ pub(super) struct World {
     pub(super) server: Server<Parrot>,
     /// Jobs that hold memory at the moment.
     pub(super) live: Rc<Cell<usize>>,
+    /// Most jobs that have room in the model at one time.
+    pub(super) room: Rc<Cell<usize>>,
     rng: Drbg,
 }
 
@@ -118,8 +144,12 @@ impl World {
         let places = settings.connections + OVERFLOW_PLACES;
         let (lan, stack) = Lan::with_address(places);
         let live = Rc::new(Cell::new(0));
+        let room = Rc::new(Cell::new(usize::MAX));
         let summarizer = has_model.then(|| Parrot {
             live: Rc::clone(&live),
+            begun: 0,
+            room: Rc::clone(&room),
+            stepped: false,
         });
         let rng = Drbg::from_seed([1; 32]);
         let server = Server::new(settings, summarizer, rng, places, lan.now_us / 1000);
@@ -128,12 +158,14 @@ impl World {
             stack,
             server,
             live,
+            room,
             rng: Drbg::from_seed([2; 32]),
         }
     }
 
     pub(super) fn turn(&mut self) {
         self.lan.turn(&mut self.stack);
+        self.server.network_served(self.lan.now_us);
         self.server.turn(&mut self.stack, self.lan.now_us / 1000);
     }
 

@@ -10,7 +10,7 @@ use cloister_protocol::bhttp;
 use cloister_protocol::evidence::{Evidence, Kind};
 use cloister_protocol::keyconfig::Kem;
 
-use super::jobs::MAX_WAITING;
+use super::jobs::{MAX_RUNNING, MAX_WAITING};
 use super::testing::{World, open, post, problem, summarize};
 
 fn summary(response: &bhttp::Response) -> String {
@@ -326,14 +326,19 @@ fn a_full_queue_is_a_problem_inside() {
     let mut world = World::new();
     let keys = world.keys();
     let mut waiting = Vec::new();
+    // The first one has a place, but no room, and nobody may overtake it.
+    world.room.set(0);
     for _ in 0..=MAX_WAITING {
-        let (request, opener) = world.encapsulate(&keys, &summarize("wait", 512));
+        let (request, opener) = world.encapsulate(&keys, &summarize("wait", 10));
         let client = world.connect();
         world.send(client, &request);
         waiting.push((client, opener));
     }
     assert_eq!(problem(&world.ask(&summarize("one too many", 1))).0, 429);
     assert_eq!(world.server.metrics().jobs_refused, 1);
+    assert_eq!(gauge(&mut world, "jobs_running"), 1);
+    assert_eq!(gauge(&mut world, "jobs_waiting"), MAX_WAITING as u64);
+    world.room.set(usize::MAX);
     for (client, opener) in waiting {
         let answer = world.answer(client).unwrap();
         assert_eq!(summary(&open(answer, opener)), "wait");
@@ -404,8 +409,105 @@ fn the_engine_gets_one_step_a_turn() {
     while world.live.get() == 0 {
         world.turn();
     }
-    world.turns(98);
+    // One in which it begins, and 99 steps.
+    world.turns(100);
     assert_eq!(world.live.get(), 1);
     world.turn();
     assert_eq!(world.live.get(), 0);
+}
+
+/// The value of a gauge, as a client reads it.
+fn gauge(world: &mut World, name: &str) -> u64 {
+    let metrics = String::from_utf8(world.get(paths::METRICS).body).unwrap();
+    let start = std::format!("\ncloister_{name} ");
+    let (_, value) = metrics.split_once(&start).expect("the gauge is there");
+    value.lines().next().unwrap().parse().unwrap()
+}
+
+/// A request on a connection of its own that is still to be answered.
+struct Asked {
+    text: String,
+    client: crate::net::lan::Client,
+    opener: cloister_protocol::ohttp::ResponseOpener,
+}
+
+impl World {
+    fn send_summary(&mut self, text: &str, steps: u32) -> Asked {
+        let keys = self.keys();
+        let (request, opener) = self.encapsulate(&keys, &summarize(text, steps));
+        let client = self.connect();
+        self.send(client, &request);
+        self.turns(4);
+        Asked {
+            text: text.into(),
+            client,
+            opener,
+        }
+    }
+
+    fn check(&mut self, asked: Asked) {
+        let answer = self.answer(asked.client).expect("an answer");
+        assert_eq!(summary(&open(answer, asked.opener)), asked.text);
+    }
+}
+
+#[test]
+fn sixteen_are_served_together_and_the_17th_waits_for_a_place() {
+    let mut world = World::new();
+    let asked: Vec<Asked> = (0..MAX_RUNNING)
+        .map(|index| world.send_summary(&std::format!("text {index}"), 500))
+        .collect();
+    let last = world.send_summary("the 17th", 1);
+    assert_eq!(gauge(&mut world, "jobs_running"), MAX_RUNNING as u64);
+    assert_eq!(gauge(&mut world, "jobs_waiting"), 1);
+    assert_eq!(gauge(&mut world, "jobs"), MAX_RUNNING as u64 + 1);
+    world.check(last);
+    assert!(
+        world.server.metrics().jobs_finished <= 3,
+        "it had to wait for one place only"
+    );
+    asked.into_iter().for_each(|asked| world.check(asked));
+    assert_eq!(world.live.get(), 0);
+}
+
+#[test]
+fn a_job_without_room_is_not_overtaken() {
+    let mut world = World::new();
+    world.room.set(2);
+    let slow: Vec<Asked> = (0..2).map(|_| world.send_summary("slow", 500)).collect();
+    let next = world.send_summary("next", 400);
+    let last = world.send_summary("last", 1);
+    slow.into_iter().for_each(|asked| world.check(asked));
+    // Two have room, so the last one is served beside the third, not before it.
+    world.check(last);
+    assert_eq!(world.live.get(), 1);
+    world.check(next);
+    assert_eq!(world.live.get(), 0);
+}
+
+#[test]
+fn a_client_can_leave_at_every_step_and_the_others_are_answered() {
+    let mut world = World::new();
+    world.room.set(2);
+    for turns in 0..30 {
+        let stays = world.send_summary("stays", 60);
+        let leaves = world.send_summary("leaves", 20);
+        let waits = world.send_summary("waits", 5);
+        world.turns(turns);
+        world.lan.socket(leaves.client).abort();
+        world.check(waits);
+        world.check(stays);
+        assert_eq!(world.live.get(), 0, "{turns}");
+    }
+    assert!(world.server.metrics().jobs_cancelled > 10);
+}
+
+#[test]
+fn the_longest_time_without_the_network_is_known() {
+    let mut world = World::new();
+    world.turns(10);
+    world.lan.now_us += 250_000;
+    world.turns(10);
+    let gap_ms = gauge(&mut world, "poll_gap_ms_max");
+    assert!((250..260).contains(&gap_ms), "{gap_ms}");
 }

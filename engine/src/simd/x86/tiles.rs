@@ -11,7 +11,6 @@ use crate::simd::MAX_BLOCK_TOKENS;
 use crate::workers::Columns;
 use core::arch::asm;
 use core::array;
-use core::marker::PhantomData;
 use core::ops::Range;
 
 /// Tokens in a tile.
@@ -239,7 +238,7 @@ impl<T: Tiles> Products for Avx512<T> {
 /// The arithmetic of tile registers (Intel SDM, volume 2, `TDPBSUD`), for tests on processors without.
 #[cfg(test)]
 #[derive(Clone, Copy)]
-pub(super) struct Emulated(PhantomData<()>);
+pub(super) struct Emulated(());
 
 #[cfg(test)]
 impl Emulated {
