@@ -65,7 +65,10 @@ pub fn run(
         let files = Files::prepare(workspace, choice, !arguments.peer.is_empty())?;
         for &threads in &arguments.threads {
             let group = measure(&files, &peers, threads, arguments.runs)?;
-            eprint!("{}", group.table());
+            if models.len() * arguments.threads.len() > 1 {
+                // All of them together come at the end, which may be an hour away.
+                eprint!("{}", group.table());
+            }
             text += &format!("\n{}", group.table());
             groups.push(group.to_json());
             json = json!({
