@@ -172,7 +172,7 @@ mod tests {
             entries: vec![
                 entry(OURS, None, &[2.0, 3.0, 1.0]),
                 entry("llama.cpp", Some("plain"), &[1.0, 1.0, 1.0]),
-                entry("llama.cpp", Some("repack"), &[4.0, 4.0, 8.0]),
+                entry("llama.cpp", Some("repack"), &[4.0, 4.0, 10.0]),
             ],
             bandwidth: vec![4e9, 5e9, 3e9],
             weight_bytes_per_token: 100_000_000,
@@ -190,7 +190,7 @@ mod tests {
         };
         let expected = "Cloister 200 (300) 20.0 (30.0) 2600 (1733) 20.0 (30.0) - - 200";
         assert_eq!(line("Cloister").as_deref(), Some(expected), "{table}");
-        let expected = "times llama.cpp 0.50 (0.38) 0.50 (0.38) 0.50 (0.38) 0.50 (0.38) - -";
+        let expected = "times llama.cpp 0.50 (0.30) 0.50 (0.30) 0.50 (0.30) 0.50 (0.30) - -";
         assert_eq!(
             line("times llama.cpp").as_deref(),
             Some(expected),
