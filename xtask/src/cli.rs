@@ -11,7 +11,11 @@ use cloister_measure::{CpuModel, GuestFeatures, VmmKind};
 use serde_json::{Value, json};
 
 use crate::commands::{self, CommandError};
-use crate::models::ModelChoice;
+use crate::engine_bench::{
+    self,
+    worker::{self, WorkerArgs},
+};
+use crate::models::{self, ModelChoice};
 use crate::workspace::Workspace;
 
 /// Build, boot, test and measure Cloister.
@@ -54,8 +58,17 @@ enum Command {
     #[command(after_help = "Example:\n  cargo xtask tcb --json")]
     Tcb(TcbArgs),
     /// Measure speed.
-    #[command(after_help = "Example:\n  cargo xtask bench boot")]
+    #[command(
+        after_help = "Example:\n  cargo xtask bench engine --peer llama.cpp --model all --threads 1,2"
+    )]
     Bench(BenchArgs),
+    /// One engine of `bench engine`, as a process of its own.
+    #[command(
+        name = engine_bench::WORKER_COMMAND,
+        hide = true,
+        after_help = "Example:\n  cargo xtask bench-engine-worker bandwidth --threads 2"
+    )]
+    BenchEngineWorker(WorkerArgs),
     /// Fuzz one target, or each for a while.
     #[command(after_help = "Example:\n  cargo xtask fuzz ohttp_request --seconds 60")]
     Fuzz(FuzzArgs),
@@ -267,8 +280,34 @@ pub enum BenchSubject {
 /// Another program to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Peer {
-    /// candle, in the same run on the same file.
+    /// llama.cpp, built from the sources in the package llama-cpp-python.
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+    /// candle.
     Candle,
+}
+
+/// One model, or all named ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BenchModels {
+    /// `tiny`, `small` and `standard`.
+    All,
+    /// This one.
+    One(ModelChoice),
+}
+
+impl std::str::FromStr for BenchModels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            _ => text
+                .parse()
+                .map(Self::One)
+                .map_err(|error| format!("{error}, or all")),
+        }
+    }
 }
 
 /// Arguments of `bench`.
@@ -280,18 +319,30 @@ pub struct BenchArgs {
     /// Kind of machine (boot and guest only).
     #[arg(long, value_enum, default_value_t)]
     pub tee: Tee,
-    /// Compare with another program (engine only).
+    /// Compare with another program, in the same run on the same file; may be repeated (engine only).
     #[arg(long, value_enum)]
-    pub peer: Option<Peer>,
-    /// small, standard, tiny or the path of a .gguf file.
+    pub peer: Vec<Peer>,
+    /// small, standard, tiny, the path of a .gguf file, or all; may be repeated (engine only).
     #[arg(long, value_name = "MODEL", default_value = "tiny")]
-    pub model: ModelChoice,
+    pub model: Vec<BenchModels>,
     /// Runs; the median counts.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub runs: u32,
-    /// Threads of the engine, or virtual CPUs of the guest.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
-    pub threads: u32,
+    /// Threads of the engine, also several numbers with commas between; or virtual CPUs of the guest.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub threads: Vec<u32>,
+}
+
+impl BenchArgs {
+    /// The models, in the order of the arguments.
+    pub fn models(&self) -> Vec<ModelChoice> {
+        let named = [&models::TINY, &models::SMALL, &models::STANDARD];
+        let models = self.model.iter().flat_map(|model| match model {
+            BenchModels::All => named.map(ModelChoice::Named).to_vec(),
+            BenchModels::One(model) => vec![model.clone()],
+        });
+        models.collect()
+    }
 }
 
 /// Arguments of `fuzz`.
@@ -318,6 +369,9 @@ pub struct Outcome {
 /// Runs the command with this process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::BenchEngineWorker(arguments) = &cli.command {
+        return worker::main(arguments);
+    }
     let outcome = Workspace::find()
         .map_err(CommandError::from)
         .and_then(|workspace| run(&workspace, &cli));
@@ -354,6 +408,7 @@ fn run(workspace: &Workspace, cli: &Cli) -> Result<Outcome, CommandError> {
         Command::Tcb(arguments) => commands::tcb::run(workspace, arguments),
         Command::Bench(arguments) => commands::bench::run(workspace, arguments),
         Command::Fuzz(arguments) => commands::fuzz::run(workspace, arguments),
+        Command::BenchEngineWorker(_) => unreachable!("`main` has served it"),
     }
 }
 
@@ -365,6 +420,29 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_bench_takes_lists() {
+        let words = "xtask bench engine --peer llama.cpp --peer candle --model all --model a.gguf --threads 1,2";
+        let cli = Cli::try_parse_from(words.split(' ')).expect("well formed");
+        let Command::Bench(arguments) = cli.command else {
+            panic!("another command");
+        };
+        assert_eq!(arguments.peer, [Peer::LlamaCpp, Peer::Candle]);
+        assert_eq!(arguments.threads, [1, 2]);
+        let names: Vec<String> = arguments.models().iter().map(ModelChoice::name).collect();
+        assert_eq!(names, ["tiny", "small", "standard", "a.gguf"]);
+        assert!(Cli::try_parse_from("xtask bench engine --threads 1,99".split(' ')).is_err());
+    }
+
+    #[test]
+    fn workers_are_not_in_the_help() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(
+            help.contains("bench") && !help.contains(engine_bench::WORKER_COMMAND),
+            "{help}"
+        );
     }
 
     #[test]

@@ -36,6 +36,18 @@ pub const PIP: Tool = Tool {
     package: "python3-pip",
     backports: false,
 };
+/// What configures and starts the build of llama.cpp.
+pub const CMAKE: Tool = Tool {
+    name: "cmake",
+    package: "cmake",
+    backports: false,
+};
+/// A C++ compiler, and make and the C library's headers with it.
+pub const CXX: Tool = Tool {
+    name: "a C++ compiler",
+    package: "build-essential",
+    backports: false,
+};
 
 /// A tool is missing and was not installed.
 #[derive(Debug, thiserror::Error)]

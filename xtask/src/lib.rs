@@ -14,7 +14,6 @@ pub mod image_build;
 pub mod install;
 pub mod models;
 pub mod packs;
-#[cfg(feature = "peers")]
 pub mod peers;
 pub mod process;
 pub mod progress;

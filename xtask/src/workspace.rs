@@ -76,6 +76,11 @@ impl Workspace {
         self.cloister().join("packs")
     }
 
+    /// `target/cloister/peers`: other engines that are built from source.
+    pub fn peers(&self) -> PathBuf {
+        self.cloister().join("peers")
+    }
+
     /// `target/cloister/bench`: results of benchmarks.
     pub fn bench(&self) -> PathBuf {
         self.cloister().join("bench")

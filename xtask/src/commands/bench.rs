@@ -27,14 +27,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Measures, prints, and keeps the result below `target/cloister/bench`.
 pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
-    if arguments.peer.is_some() && arguments.subject != BenchSubject::Engine {
+    if !arguments.peer.is_empty() && arguments.subject != BenchSubject::Engine {
         return Err(CommandError::Usage(
             "--peer goes with `bench engine` only".to_owned(),
         ));
     }
     let (name, outcome) = match arguments.subject {
-        BenchSubject::Engine if cfg!(debug_assertions) => return in_release(workspace, arguments),
-        BenchSubject::Engine => ("engine", engine_bench::run(workspace, arguments)?),
+        BenchSubject::Engine if cfg!(debug_assertions) => return in_release(workspace),
+        BenchSubject::Engine => {
+            let folder = workspace.bench();
+            let keep = |result: &Value| keep(&folder, "engine", result);
+            ("engine", engine_bench::run(workspace, arguments, keep)?)
+        }
         BenchSubject::Boot => ("boot", boot(workspace, arguments)?),
         BenchSubject::Guest => ("guest", guest(workspace, arguments)?),
     };
@@ -43,7 +47,7 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
 }
 
 /// The same command by a release build of this program: a build with checks would measure the checks.
-fn in_release(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
+fn in_release(workspace: &Workspace) -> Result<Outcome, CommandError> {
     eprintln!("Building the release profile, which is what is measured");
     let mut command = cargo();
     command.current_dir(workspace.root()).args([
@@ -53,16 +57,6 @@ fn in_release(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, C
         "--package",
         "xtask",
     ]);
-    if arguments.peer.is_some() {
-        command
-            .arg("--features=peers")
-            // As many as the engine has.
-            .env("RAYON_NUM_THREADS", arguments.threads.to_string())
-            // Candle has its fast loops only where the compiler may use what this CPU has.
-            .env("RUSTFLAGS", "-C target-cpu=native")
-            .arg("--target-dir")
-            .arg(workspace.cloister().join("bench-build"));
-    }
     command.arg("--").args(std::env::args_os().skip(1));
     // Standard error is inherited: it shows the build and the progress.
     let output = command.stderr(Stdio::inherit()).output();
@@ -78,6 +72,16 @@ fn in_release(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, C
     })
 }
 
+/// The only one of `values`; where there are several, `option` goes with `bench engine` only.
+fn one<T: Clone>(values: &[T], option: &str) -> Result<T, CommandError> {
+    match values {
+        [value] => Ok(value.clone()),
+        _ => Err(CommandError::Usage(format!(
+            "several of {option} go with `bench engine` only"
+        ))),
+    }
+}
+
 fn keep(folder: &Path, name: &str, result: &Value) -> Result<(), CommandError> {
     let path = folder.join(format!("{name}.json"));
     let written = std::fs::create_dir_all(folder)
@@ -87,6 +91,7 @@ fn keep(folder: &Path, name: &str, result: &Value) -> Result<(), CommandError> {
 
 /// Boot times without a model and with one.
 fn boot(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
+    let chosen = one(&arguments.models(), "--model")?;
     let platform = platform(workspace, arguments.tee)?;
     let accelerator = platform.accelerator();
     let qemu = Qemu::find_or_install()?;
@@ -103,7 +108,7 @@ fn boot(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Command
         "ready, ms"
     );
     let mut results = Vec::new();
-    for model in [&ModelChoice::None, &arguments.model] {
+    for model in [&ModelChoice::None, &chosen] {
         let folder =
             workspace
                 .cloister()
@@ -174,16 +179,18 @@ fn medians(times: &[Times]) -> Times {
 
 /// Speed of summaries in the guest. Reading and writing are told apart by asking for one token first.
 fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
+    let model = one(&arguments.models(), "--model")?;
+    let cpus = one(&arguments.threads, "--threads")?;
     let platform = platform(workspace, arguments.tee)?;
     let accelerator = platform.accelerator();
     let qemu = Qemu::find_or_install()?;
     let image = image_build::build(
         workspace,
-        &arguments.model,
+        &model,
         &workspace.cloister().join("bench-image/model"),
     )?;
     let mut options = image.guest_options(platform.clone());
-    options.cpus = arguments.threads;
+    options.cpus = cpus;
     let policy = attestation::policy(&platform, &image, options.cpus)?;
     let mut guest = Guest::start(&qemu, &options)?;
     guest.wait_ready(READY_TIMEOUT)?;
@@ -199,8 +206,8 @@ fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comman
         "Guest with {} and {} virtual CPUs on platform {}, {}:\n  \
          reads  {read_rate:.2} tokens/s ({} tokens in {:.1} s)\n  \
          writes {write_rate:.2} tokens/s ({written} tokens in {:.1} s)\n",
-        arguments.model.name(),
-        arguments.threads,
+        model.name(),
+        cpus,
         platform.name(),
         accelerator.describe(),
         short.prompt_tokens,
@@ -208,9 +215,9 @@ fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comman
         long.seconds - short.seconds,
     );
     let json = json!({
-        "model": arguments.model.name(),
+        "model": model.name(),
         "platform": platform.name(), "accelerator": accelerator.option(),
-        "cpus": arguments.threads,
+        "cpus": cpus,
         "prompt_tokens": short.prompt_tokens,
         "read_tokens_per_s": read_rate,
         "written_tokens": written,
@@ -245,6 +252,14 @@ fn ask(client: &mut Client, max_tokens: u32) -> Result<Asked, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_are_for_the_engine() {
+        assert_eq!(one(&[2], "--threads").expect("one"), 2);
+        let error = one(&[1, 2], "--threads").unwrap_err();
+        assert_eq!(error.status(), 2);
+        assert!(error.to_string().contains("--threads"), "{error}");
+    }
 
     #[test]
     fn the_median_leaves_outliers_out() {

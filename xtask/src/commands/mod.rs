@@ -58,6 +58,9 @@ pub enum CommandError {
     /// A model could not be fetched.
     #[error(transparent)]
     Model(#[from] models::FetchError),
+    /// llama.cpp could not be built.
+    #[error(transparent)]
+    Llama(#[from] crate::peers::llama::LlamaError),
     /// A result could not be written.
     #[error("{path}: {source}")]
     Io {

