@@ -6,7 +6,10 @@ use std::path::Path;
 
 use cloister_engine::layout::Encoding;
 use cloister_engine::pack::{Pack, PackError, Role};
-use cloister_engine::{Model, Session, Step, simd};
+use cloister_engine::session::{
+    Batch, BatchLimits, BatchStep, MAX_SEQUENCES, STEP_PRODUCTS, SequenceId,
+};
+use cloister_engine::{Model, simd};
 use memmap2::MmapMut;
 
 use super::bandwidth::huge_buffer;
@@ -40,30 +43,52 @@ pub(super) fn weight_bytes_per_token(pack: &[u8]) -> Result<u64, PackError> {
 /// The engine with one model.
 pub(super) struct Ours<'m> {
     model: &'m Model<'m>,
-    sequences: Vec<Session>,
+    batch: Batch,
+    sequences: Vec<SequenceId>,
 }
 
 impl<'m> Ours<'m> {
     pub(super) fn new(model: &'m Model<'m>) -> Self {
         Self {
             model,
+            batch: Batch::new(model, limits(1)),
             sequences: Vec::new(),
         }
     }
 
-    /// Feeds a sequence tokens and works until it has logits.
-    fn feed(&mut self, sequence: usize, tokens: &[u32]) -> Result<u32, Failed> {
-        let session = &mut self.sequences[sequence];
-        session
-            .push(self.model, tokens)
-            .map_err(|error| error.to_string())?;
-        loop {
-            match session.step(self.model) {
-                Step::Working { .. } => {}
-                Step::Logits(logits) => return Ok(most_probable(logits)),
-                Step::Idle => return Err("no logits although tokens were queued".to_owned()),
+    /// Feeds each sequence tokens and works until all have logits; returns the most probable next tokens.
+    fn feed<'t>(
+        &mut self,
+        tokens: impl IntoIterator<Item = &'t [u32]>,
+    ) -> Result<Vec<u32>, Failed> {
+        for (id, tokens) in self.sequences.iter().zip(tokens) {
+            let pushed = self.batch.push(self.model, *id, tokens);
+            pushed.map_err(|error| error.to_string())?;
+        }
+        let mut next = vec![None; self.sequences.len()];
+        while next.contains(&None) {
+            match self.batch.step(self.model) {
+                BatchStep::Working => {}
+                BatchStep::Logits => {
+                    for (next, id) in next.iter_mut().zip(&self.sequences) {
+                        if let Some(logits) = self.batch.logits(*id) {
+                            *next = Some(most_probable(logits));
+                        }
+                    }
+                }
+                BatchStep::Idle => return Err("no logits although tokens were queued".to_owned()),
             }
         }
+        Ok(next.into_iter().flatten().collect())
+    }
+}
+
+/// A batch of so many sequences; this host's memory is not the engine's to watch.
+fn limits(sequences: usize) -> BatchLimits {
+    BatchLimits {
+        sequences,
+        sequence_bytes: u64::MAX,
+        step_products: STEP_PRODUCTS,
     }
 }
 
@@ -72,30 +97,27 @@ impl Subject for Ours<'_> {
         self.model.config().vocabulary
     }
 
-    /// Sessions are advanced one at a time.
     fn max_batch(&self) -> usize {
-        1
+        MAX_SEQUENCES
     }
 
     fn start(&mut self, count: usize, capacity: usize) -> Result<(), Failed> {
         // The old ones first: their memory is free for the new ones.
         self.sequences.clear();
-        self.sequences
-            .extend((0..count).map(|_| Session::new(self.model, capacity)));
+        self.batch = Batch::new(self.model, limits(count));
+        for _ in 0..count {
+            let opened = self.batch.open(self.model, capacity);
+            self.sequences
+                .push(opened.map_err(|error| error.to_string())?);
+        }
         Ok(())
     }
 
     fn prefill(&mut self, prompts: &[Vec<u32>]) -> Result<Vec<u32>, Failed> {
-        let prompts = prompts.iter().enumerate();
-        prompts
-            .map(|(sequence, prompt)| self.feed(sequence, prompt))
-            .collect()
+        self.feed(prompts.iter().map(Vec::as_slice))
     }
 
     fn decode(&mut self, tokens: &[u32]) -> Result<Vec<u32>, Failed> {
-        let tokens = tokens.iter().enumerate();
-        tokens
-            .map(|(sequence, &token)| self.feed(sequence, &[token]))
-            .collect()
+        self.feed(tokens.chunks(1))
     }
 }
