@@ -92,8 +92,8 @@ impl Wait for SpinThenSleep {
         }
     }
 
-    fn for_members(&self, are_done: &dyn Fn() -> bool) {
-        if !spin(are_done) {
+    fn for_members(&self, are_out: &dyn Fn() -> bool) {
+        if !spin(are_out) {
             thread::yield_now();
         }
     }

@@ -7,8 +7,9 @@
 //! the core's other thread, or the emulator's, alone.
 //!
 //! # When one fails
-//! An exception or a panic on another processor, and one that takes too long for its part, end the guest: the first
-//! processor, which waits for the part, says why.
+//! An exception or a panic on another processor, and one that takes too long for a part that it has begun, end the guest:
+//! the first processor, which looks when it gives out work and waits for parts, says why. A processor that begins nothing,
+//! because the host lets it stand, is not waited for.
 
 mod failure;
 #[cfg(feature = "guest")]
@@ -65,12 +66,15 @@ impl Wait for Pauses {
         }
     }
 
-    fn wake(&self) {}
+    /// Nobody sleeps. One that has failed meanwhile would never come and never be missed.
+    fn wake(&self) {
+        failure::check();
+    }
 
-    fn for_members(&self, are_done: &dyn Fn() -> bool) {
+    fn for_members(&self, are_out: &dyn Fn() -> bool) {
         let tick_limit = PART_MAX_MS * self.clock.khz();
         let (mut last, mut waited) = (cpu::ticks(), 0);
-        while !look(are_done) {
+        while !look(are_out) {
             failure::check();
             let now = cpu::ticks();
             // The machine may have been stopped for a while: no look takes longer than a millisecond.
