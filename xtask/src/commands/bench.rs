@@ -17,6 +17,7 @@ use crate::engine_bench;
 use crate::example;
 use crate::image_build;
 use crate::models::ModelChoice;
+use crate::pack_bench;
 use crate::progress::Phase;
 use crate::qemu::{Guest, GuestOptions, Qemu, Times};
 use crate::statistics::median;
@@ -35,6 +36,8 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
     let (name, outcome) = match arguments.subject {
         BenchSubject::Engine if cfg!(debug_assertions) => return in_release(workspace, arguments),
         BenchSubject::Engine => ("engine", engine_bench::run(workspace, arguments)?),
+        BenchSubject::Pack if cfg!(debug_assertions) => return in_release(workspace, arguments),
+        BenchSubject::Pack => ("pack", pack_bench::run(arguments)?),
         BenchSubject::Boot => ("boot", boot(workspace, arguments)?),
         BenchSubject::Guest => ("guest", guest(workspace, arguments)?),
     };
