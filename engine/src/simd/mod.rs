@@ -49,8 +49,11 @@ pub struct Kernels {
 
 /// The fastest set for this processor: AVX2 when CPUID has it and the operating system (or we) enabled its state.
 pub fn select() -> &'static Kernels {
+    // Miri interprets neither CPUID nor these instructions.
     #[cfg(target_arch = "x86_64")]
-    if let Some(kernels) = avx2::kernels() {
+    if !cfg!(miri)
+        && let Some(kernels) = avx2::kernels()
+    {
         return kernels;
     }
     portable()

@@ -13,6 +13,8 @@ fn teams() -> Vec<Box<dyn Workers>> {
 
 /// Under Miri each step takes thousands of times longer.
 const ROUNDS: usize = if cfg!(miri) { 4 } else { 200 };
+/// A row that is no whole number of units.
+const LONG: usize = if cfg!(miri) { 101 } else { 1001 };
 
 /// A task's first worker waits here until so many others have come.
 fn wait_for(others: usize, come: &AtomicUsize) {
@@ -147,7 +149,7 @@ fn columns_are_filled_once_whatever_their_number() {
             (1, 1, 8),
             (1, 7, 8),
             (3, 64, 8),
-            (16, 1001, 8),
+            (16, LONG, 8),
             (2, 896, 64),
         ] {
             let mut matrix = vec![0; rows * width];

@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::vec::Vec;
 
-/// Looks before a thread sleeps: about the time between two tasks of one step.
-const SPINS: u32 = 4_000;
+/// Looks before a thread sleeps: about the time between two tasks of one step. Under Miri each takes far longer.
+const SPINS: u32 = if cfg!(miri) { 50 } else { 4_000 };
 
 /// A thread that calls, and others that help it.
 #[derive(Debug)]
