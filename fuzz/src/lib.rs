@@ -29,7 +29,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 28] = [
+pub const TARGETS: [Target; 29] = [
     target("keyconfig", protocol::keyconfig, protocol::keyconfig_seeds),
     target(
         "ohttp_request",
@@ -60,6 +60,7 @@ pub const TARGETS: [Target; 28] = [
     ),
     target("model_pack", engine::model_pack, engine::model_pack_seeds),
     target("tokenizer", engine::tokenizer, engine::tokenizer_seeds),
+    target("tokenize", engine::tokenize, engine::tokenize_seeds),
     target("rom", guest::rom, guest::rom_seeds),
     target("manifest", guest::manifest, guest::manifest_seeds),
     target("elf", guest::elf, guest::elf_seeds),

@@ -7,9 +7,11 @@ use crate::stop::Reason;
 use alloc::vec;
 use alloc::vec::Vec;
 use cloister_boot::manifest::ModelRef;
-use cloister_engine::pack::Head;
+use cloister_engine::pack::format::CHUNK_BYTES;
+use cloister_engine::pack::{Head, PackError};
+use cloister_engine::workers::Workers;
 use cloister_protocol::evidence::MAX_CERTIFICATES_BYTES;
-use core::fmt;
+use core::{fmt, mem};
 
 /// Name of the host's file with the model pack.
 pub const FILE: &str = "opt/cloister/model";
@@ -86,14 +88,19 @@ impl From<FwCfgError> for LoadError {
     }
 }
 
+/// Chunks for each worker that are read in one go and then checked.
+const BATCH_CHUNKS: usize = 8;
+
 /// Fills the beginning of `memory` (at least `model.pack_bytes` long) with the model pack. Every
-/// chunk is hashed where it then stays, in private memory. `progress` hears after each chunk how many
-/// of how many are done.
+/// chunk is hashed where it then stays, in private memory: by all workers, while the first one, who
+/// calls, has the host copy the next ones. `progress` hears now and then how many chunks of how many
+/// are done.
 pub fn model(
     model: &ModelRef,
     device: FwCfg<'_>,
     pool: &'static SharedPool,
     memory: &mut [u8],
+    workers: &dyn Workers,
     progress: impl FnMut(usize, usize),
 ) -> Result<(), LoadError> {
     let file = device.find(FILE)?.ok_or(LoadError::Missing)?;
@@ -121,7 +128,7 @@ pub fn model(
     if has > model.pack_bytes {
         return Err(LoadError::TooLong(has, model.pack_bytes));
     }
-    chunks(&head, body, &mut reader, progress)
+    chunks(&head, body, &mut reader, workers, progress)
 }
 
 /// The certificates that the host hands the guest; empty if it has none. They are not measured, and not
@@ -142,24 +149,42 @@ fn chunks(
     head: &Head,
     body: &mut [u8],
     reader: &mut Reader<'_>,
+    workers: &dyn Workers,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<(), LoadError> {
-    let mut rest = body;
-    for index in 0..head.chunks() {
-        let range = head.chunk_range(index);
-        let length = range.end.checked_sub(range.start).ok_or(LoadError::Head)?;
-        let length = usize::try_from(length).map_err(|_| LoadError::Head)?;
-        let (chunk, behind) = rest.split_at_mut_checked(length).ok_or(LoadError::Head)?;
-        reader.read(chunk)?;
-        head.check_chunk(index, chunk)
-            .map_err(|_| LoadError::Altered(index))?;
-        rest = behind;
-        progress(index + 1, head.chunks());
+    if (body.len() as u64).checked_add(head.head_bytes() as u64) != Some(head.pack_bytes()) {
+        return Err(LoadError::Head);
     }
-    if rest.is_empty() {
-        Ok(())
-    } else {
-        Err(LoadError::Head)
+    // One processor alone hashes what it has just copied and still has in its cache.
+    let batch_chunks = match workers.count() {
+        1 => 1,
+        count => count * BATCH_CHUNKS,
+    };
+    let (mut rest, mut here, mut checked) = (body, &[][..], 0);
+    loop {
+        let length = rest.len().min(batch_chunks * CHUNK_BYTES);
+        let (coming, behind) = mem::take(&mut rest).split_at_mut(length);
+        rest = behind;
+        let mut outcome = Ok(());
+        let sound = head.check_chunks(workers, checked, here, || outcome = reader.read(coming));
+        // What arrived first is judged first, as if there were no others.
+        sound.map_err(|error| match error {
+            PackError::Chunk { index } => LoadError::Altered(index),
+            _ => LoadError::Head,
+        })?;
+        outcome?;
+        if !here.is_empty() {
+            checked += here.len().div_ceil(CHUNK_BYTES);
+            progress(checked, head.chunks());
+        }
+        if coming.is_empty() {
+            break;
+        }
+        here = coming;
+    }
+    match checked == head.chunks() {
+        true => Ok(()),
+        false => Err(LoadError::Head),
     }
 }
 

@@ -7,8 +7,9 @@ use crate::memory::kernel_image;
 use crate::smp;
 use crate::stop::{self, Reason};
 use core::arch::asm;
-use core::hint::black_box;
+use core::hint::{self, black_box};
 use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 const FILE: &str = "opt/cloister/selftest";
 
@@ -24,14 +25,22 @@ pub fn run(device: FwCfg<'_>) {
     }
 }
 
-/// The same for another processor, while the first one waits for its part of the work.
+/// The same for another processor, which the first one waits for until it has come and then until its part is done.
 pub fn run_on_another_cpu(device: FwCfg<'_>) {
     let mut buffer = [0; 32];
     if let Some(name) = named(device, &mut buffer).strip_prefix(ON_ANOTHER_CPU) {
-        smp::workers().run(&|worker| {
-            if worker == 1 {
+        let has_come = AtomicBool::new(false);
+        smp::workers().run(&|worker| match worker {
+            0 => {
+                while !has_come.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            }
+            1 => {
+                has_come.store(true, Ordering::Relaxed);
                 break_rule(name);
             }
+            _ => {}
         });
         break_rule(b"");
     }

@@ -76,15 +76,15 @@ pub fn kernel_main(handover: &Handover) -> ! {
         Reason::BadManifest,
         "the manifest in the ROM cannot be read",
     );
-    let page_tables = space.root();
+    smp::start(platform, clock, space.root(), cpus);
     let pack = prepare_memory(platform, device, space, &manifest, ram_bytes, &clock);
+    smp::page_tables_are_final(clock);
     let certificates = load::certificates(device, shared::pool());
     let certificates = require(
         certificates,
         Reason::FirmwareConfig,
         "the certificates (opt/cloister/certificates, at most 64 KiB) cannot be read",
     );
-    smp::start(platform, clock, page_tables, cpus);
     #[cfg(feature = "selftest")]
     crate::selftest::run_on_another_cpu(device);
     let drbg = entropy::fork();
@@ -181,13 +181,15 @@ fn prepare_memory(
 
 fn load_pack(device: FwCfg<'_>, model: &ModelRef, memory: &mut [u8]) {
     let mut next_percent = PROGRESS_STEP_PERCENT;
-    let loaded = load::model(model, device, shared::pool(), memory, |done, of| {
+    let progress = |done, of| {
         let percent = done * 100 / of;
         if percent >= next_percent {
             log!("model: {percent} % loaded and checked");
             next_percent = percent - percent % PROGRESS_STEP_PERCENT + PROGRESS_STEP_PERCENT;
         }
-    });
+    };
+    let (pool, workers) = (shared::pool(), smp::workers());
+    let loaded = load::model(model, device, pool, memory, workers, progress);
     if let Err(error) = loaded {
         stop::stop(error.reason(), format_args!("{error}"));
     }

@@ -271,6 +271,8 @@ pub struct TcbArgs {
 pub enum BenchSubject {
     /// The engine as a host process: tokens per second.
     Engine,
+    /// The check of a model pack as a host process: GB/s with one thread and with `--threads`, beside reading it.
+    Pack,
     /// From QEMU's start to the first serial byte, to the kernel, to "ready", without and with a model.
     Boot,
     /// A summary by the guest: tokens per second.

@@ -13,6 +13,7 @@ pub mod guest_build;
 pub mod image_build;
 pub mod install;
 pub mod models;
+pub mod pack_bench;
 pub mod packs;
 pub mod peers;
 pub mod process;

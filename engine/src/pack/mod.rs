@@ -6,6 +6,7 @@
 //!
 //! Every byte here comes from a host that may lie: all lengths are bounded and checked before use, and nothing panics.
 
+mod check;
 pub mod format;
 mod head;
 pub mod write;

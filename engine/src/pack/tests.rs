@@ -6,6 +6,7 @@ use super::format::{
 use super::write::{Plan, TensorSpec};
 use super::{Config, Head, Pack, PackError, Role};
 use crate::layout::{Encoding, Kind};
+use crate::workers::{Alone, Threads, Workers};
 use sha2::{Digest, Sha256};
 
 fn config() -> Config {
@@ -129,6 +130,41 @@ fn what_was_written_is_read() {
         Err(PackError::Chunk { index: 0 })
     );
     assert_eq!(head.check_chunk(2, &[]), Err(PackError::Chunk { index: 2 }));
+}
+
+#[test]
+fn any_number_of_workers_finds_the_first_altered_chunk() {
+    let body: Vec<u8> = (0..5 * CHUNK_BYTES + 8192).map(|i| (i / 7) as u8).collect();
+    let plan = Plan::new(config(), "long", body.len(), &[]).expect("a valid plan");
+    let digests: Vec<[u8; 32]> = body
+        .chunks(CHUNK_BYTES)
+        .map(|chunk| Sha256::digest(chunk).into())
+        .collect();
+    let head = plan.head(&digests).expect("as many digests as chunks");
+    let head = Head::parse(&head, &Head::root_of(&head)).expect("a valid head");
+    let teams: [&dyn Workers; 3] = [&Alone, &Threads::new(2), &Threads::new(4)];
+    for workers in teams {
+        let check = |first, bytes: &[u8]| {
+            let mut calls = 0;
+            let outcome = head.check_chunks(workers, first, bytes, || calls += 1);
+            assert_eq!(calls, 1);
+            outcome
+        };
+        let altered = |index| Err(PackError::Chunk { index });
+        assert_eq!(check(0, &body), Ok(()));
+        assert_eq!(check(2, &body[2 * CHUNK_BYTES..4 * CHUNK_BYTES]), Ok(()));
+        assert_eq!(check(0, &[]), Ok(()));
+        assert_eq!(check(1, &body), altered(1));
+        assert_eq!(check(6, b"x"), altered(6));
+        assert_eq!(check(usize::MAX, b"x"), altered(usize::MAX));
+        assert_eq!(check(0, &body[..body.len() - 1]), altered(5));
+        for (first, second) in [(0, 3), (4, 5), (5, 5)] {
+            let mut body = body.clone();
+            body[first * CHUNK_BYTES] ^= 1;
+            body[(second * CHUNK_BYTES + CHUNK_BYTES - 1).min(5 * CHUNK_BYTES + 8191)] ^= 1;
+            assert_eq!(check(0, &body), altered(first));
+        }
+    }
 }
 
 fn head_bytes(pack: &[u8]) -> usize {

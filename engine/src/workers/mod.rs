@@ -28,8 +28,11 @@ pub trait Workers: Debug + Sync {
     /// How many there are: 1 to [`MAX_WORKERS`].
     fn count(&self) -> usize;
 
-    /// Calls `task` once with each number below [`Workers::count`], each on a worker of its own, and returns when all
-    /// calls have.
+    /// Calls `task` with 0 on the caller and, while that call runs, with other numbers below [`Workers::count`], each at
+    /// most once and on a worker of its own. Returns when all calls have.
+    ///
+    /// A worker that is busy elsewhere is not waited for, so the work must not be dealt out by number: whoever comes takes
+    /// pieces until none is left, as the first worker does in any case.
     fn run(&self, task: &(dyn Fn(usize) + Sync));
 }
 

@@ -11,13 +11,46 @@ fn teams() -> Vec<Box<dyn Workers>> {
     teams
 }
 
+/// Under Miri each step takes thousands of times longer.
+const ROUNDS: usize = if cfg!(miri) { 4 } else { 200 };
+/// A row that is no whole number of units.
+const LONG: usize = if cfg!(miri) { 101 } else { 1001 };
+
+/// A task's first worker waits here until so many others have come.
+fn wait_for(others: usize, come: &AtomicUsize) {
+    while come.load(Ordering::Relaxed) < others {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
-fn every_worker_is_called_once_with_its_number() {
+fn the_first_worker_is_always_called_and_the_others_once_at_most() {
     for workers in teams() {
         let calls: Vec<AtomicUsize> = (0..workers.count()).map(|_| AtomicUsize::new(0)).collect();
-        for round in 1..=200 {
+        for round in 1..=ROUNDS {
             workers.run(&|worker| {
                 calls[worker].fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(calls[0].load(Ordering::Relaxed), round, "{workers:?}");
+            for calls in &calls {
+                assert!(calls.load(Ordering::Relaxed) <= round, "{workers:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_worker_comes_once_to_a_task_that_lasts() {
+    for workers in teams() {
+        let calls: Vec<AtomicUsize> = (0..workers.count()).map(|_| AtomicUsize::new(0)).collect();
+        for round in 1..=ROUNDS {
+            let come = AtomicUsize::new(0);
+            workers.run(&|worker| {
+                calls[worker].fetch_add(1, Ordering::Relaxed);
+                match worker {
+                    0 => wait_for(workers.count() - 1, &come),
+                    _ => drop(come.fetch_add(1, Ordering::Relaxed)),
+                }
             });
             for calls in &calls {
                 assert_eq!(calls.load(Ordering::Relaxed), round, "{workers:?}");
@@ -29,14 +62,84 @@ fn every_worker_is_called_once_with_its_number() {
 #[test]
 fn workers_that_sleep_are_woken() {
     let workers = Threads::new(3);
-    let calls = AtomicUsize::new(0);
     for _ in 0..3 {
         std::thread::sleep(Duration::from_millis(20));
-        workers.run(&|_| {
-            calls.fetch_add(1, Ordering::Relaxed);
+        let come = AtomicUsize::new(0);
+        workers.run(&|worker| match worker {
+            0 => wait_for(2, &come),
+            _ => drop(come.fetch_add(1, Ordering::Relaxed)),
         });
     }
-    assert_eq!(calls.into_inner(), 9);
+}
+
+#[test]
+fn a_member_that_never_comes_is_not_waited_for() {
+    let team = Team::new(2, Asking);
+    let _absent = team.join();
+    for round in 1..=ROUNDS {
+        let calls = AtomicUsize::new(0);
+        team.run(&|worker| {
+            assert_eq!(worker, 0);
+            calls.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(calls.into_inner(), 1, "{round}");
+    }
+}
+
+#[test]
+fn a_member_that_comes_late_takes_part_from_then_on() {
+    let team = Team::new(1, Asking);
+    team.run(&|worker| assert_eq!(worker, 0));
+    std::thread::scope(|scope| {
+        let come = AtomicUsize::new(0);
+        team.run(&|worker| {
+            if worker > 0 {
+                come.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            // In the middle of a task, to which it may still come.
+            let member = team.join().expect("there is a place");
+            scope.spawn(|| member.serve());
+            wait_for(1, &come);
+        });
+        assert_eq!(come.load(Ordering::Relaxed), 1, "once for each task");
+        team.close();
+    });
+    // Between the last task and the end nobody is there, and work is done all the same.
+    team.run(&|worker| assert_eq!(worker, 0));
+}
+
+#[test]
+fn nobody_is_inside_when_a_task_has_ended() {
+    let team = Team::new(3, Asking);
+    std::thread::scope(|scope| {
+        while let Some(member) = team.join() {
+            scope.spawn(|| member.serve());
+        }
+        for _ in 0..ROUNDS {
+            // Gone after the task, as Miri would notice.
+            let inside = Box::new(AtomicUsize::new(0));
+            team.run(&|worker| {
+                inside.fetch_add(1, Ordering::Relaxed);
+                (0..worker * 7).for_each(|_| core::hint::spin_loop());
+                inside.fetch_sub(1, Ordering::Relaxed);
+            });
+            assert_eq!(inside.into_inner(), 0);
+        }
+        team.close();
+    });
+}
+
+#[test]
+fn what_members_write_is_seen_after_the_task() {
+    let workers = Threads::new(3);
+    for round in 0..ROUNDS {
+        let mut matrix = vec![0; 64];
+        split_columns(&workers, &mut matrix, 64, 1, |_, mut columns| {
+            columns.row(0).fill(round);
+        });
+        assert!(matrix.iter().all(|x| *x == round));
+    }
 }
 
 #[test]
@@ -46,7 +149,7 @@ fn columns_are_filled_once_whatever_their_number() {
             (1, 1, 8),
             (1, 7, 8),
             (3, 64, 8),
-            (16, 1001, 8),
+            (16, LONG, 8),
             (2, 896, 64),
         ] {
             let mut matrix = vec![0; rows * width];
@@ -118,24 +221,43 @@ fn a_worker_that_calls_nobody_is_noticed() {
 fn a_panic_in_any_worker_reaches_the_caller() {
     for failing in 0..3 {
         let workers = Threads::new(3);
-        let ended = AtomicUsize::new(0);
+        let (come, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             workers.run(&|worker| {
+                come.fetch_add(1, Ordering::Relaxed);
+                wait_for(3, &come);
                 assert_ne!(worker, failing, "on purpose");
                 std::thread::sleep(Duration::from_millis(5));
                 ended.fetch_add(1, Ordering::Relaxed);
             });
         }));
         assert!(outcome.is_err(), "{failing}");
-        assert_eq!(ended.into_inner(), 2, "the others were waited for");
+        assert_eq!(ended.into_inner(), 2, "those inside were waited for");
     }
+}
+
+#[test]
+fn a_worker_that_has_panicked_ends_the_team() {
+    let workers = Threads::new(2);
+    let come = AtomicUsize::new(0);
+    let task = |worker: usize| match worker {
+        0 => wait_for(1, &come),
+        _ => {
+            come.fetch_add(1, Ordering::Relaxed);
+            panic!("on purpose");
+        }
+    };
+    assert!(catch_unwind(AssertUnwindSafe(|| workers.run(&task))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| workers.run(&|_| ()))).is_err());
 }
 
 #[test]
 fn a_task_inside_a_task_is_refused() {
     let workers = Threads::new(2);
-    let refused = AtomicUsize::new(0);
+    let (come, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
     workers.run(&|_| {
+        come.fetch_add(1, Ordering::Relaxed);
+        wait_for(2, &come);
         if catch_unwind(AssertUnwindSafe(|| workers.run(&|_| ()))).is_err() {
             refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -145,18 +267,22 @@ fn a_task_inside_a_task_is_refused() {
 
 #[test]
 fn a_team_has_as_many_places_as_it_has_members() {
-    let workers = Team::new(2, Never);
+    let workers = Team::new(2, Asking);
     let numbers: Vec<usize> = core::iter::from_fn(|| workers.join())
         .map(|member| member.number())
         .collect();
     assert_eq!(numbers, [1, 2]);
 }
 
-/// Nobody waits.
-struct Never;
+/// Waits by asking again and again.
+struct Asking;
 
-impl Wait for Never {
-    fn for_task(&self, _: usize, _: &dyn Fn() -> bool) {}
+impl Wait for Asking {
+    fn for_task(&self, _: usize, _: &dyn Fn() -> bool) {
+        std::thread::yield_now();
+    }
     fn wake(&self) {}
-    fn for_members(&self, _: &dyn Fn() -> bool) {}
+    fn for_members(&self, _: &dyn Fn() -> bool) {
+        std::thread::yield_now();
+    }
 }

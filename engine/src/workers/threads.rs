@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::vec::Vec;
 
-/// Looks before a thread sleeps: about the time between two tasks of one step.
-const SPINS: u32 = 4_000;
+/// Looks before a thread sleeps: about the time between two tasks of one step. Under Miri each takes far longer.
+const SPINS: u32 = if cfg!(miri) { 50 } else { 4_000 };
 
 /// A thread that calls, and others that help it.
 #[derive(Debug)]
@@ -92,8 +92,8 @@ impl Wait for SpinThenSleep {
         }
     }
 
-    fn for_members(&self, are_done: &dyn Fn() -> bool) {
-        if !spin(are_done) {
+    fn for_members(&self, are_out: &dyn Fn() -> bool) {
+        if !spin(are_out) {
             thread::yield_now();
         }
     }

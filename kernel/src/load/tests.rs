@@ -2,6 +2,7 @@ use super::*;
 use crate::device::fw_cfg::fake::Host;
 use cloister_engine::pack::Config;
 use cloister_engine::pack::write::Plan;
+use cloister_engine::workers::Alone;
 use sha2::{Digest, Sha256};
 
 const CHUNK: usize = 1 << 20;
@@ -41,15 +42,47 @@ fn pack(body_bytes: usize, seed: u8) -> (Vec<u8>, ModelRef) {
     (bytes, model)
 }
 
+/// Three workers, all of whom come.
+#[derive(Debug)]
+struct Three;
+
+impl Workers for Three {
+    fn count(&self) -> usize {
+        3
+    }
+
+    fn run(&self, task: &(dyn Fn(usize) + Sync)) {
+        std::thread::scope(|scope| {
+            for number in 1..3 {
+                scope.spawn(move || task(number));
+            }
+            task(0);
+        });
+    }
+}
+
+/// With one processor and with three, which must come to the same.
 fn load(host: Host, reference: &ModelRef) -> Result<Vec<u8>, LoadError> {
+    let alone = load_with(&Alone, host.clone(), reference);
+    assert_eq!(load_with(&Three, host, reference), alone);
+    alone
+}
+
+fn load_with(
+    workers: &dyn Workers,
+    host: Host,
+    reference: &ModelRef,
+) -> Result<Vec<u8>, LoadError> {
     let mut memory = vec![0xaa; reference.pack_bytes as usize + 4096];
-    let mut calls = 0;
-    let pool = SharedPool::for_tests(300);
-    model(reference, host.device(), pool, &mut memory, |done, of| {
-        calls += 1;
-        assert_eq!(done, calls);
-        assert!(done <= of);
-    })?;
+    let mut before = 0;
+    let progress = |done, of| {
+        assert!(before < done && done <= of);
+        before = done;
+    };
+    let (device, pool) = (host.device(), SharedPool::for_tests(300));
+    model(reference, device, pool, &mut memory, workers, progress)?;
+    let body_bytes = reference.pack_bytes as usize - reference.head_bytes as usize;
+    assert_eq!(before, body_bytes.div_ceil(CHUNK), "all were checked");
     memory.truncate(reference.pack_bytes as usize);
     Ok(memory)
 }
@@ -58,6 +91,23 @@ fn load(host: Host, reference: &ModelRef) -> Result<Vec<u8>, LoadError> {
 fn a_sound_pack_arrives() {
     let (bytes, model) = pack(2 * CHUNK + 12_345, 0);
     assert_eq!(load(Host::with(FILE, &bytes), &model), Ok(bytes));
+}
+
+#[test]
+fn a_pack_of_several_batches_arrives_and_the_first_altered_chunk_is_named() {
+    let chunks = 2 * Three.count() * BATCH_CHUNKS + 3;
+    let (bytes, model) = pack(chunks * CHUNK - 4096, 0);
+    let host = || Host::with(FILE, &bytes);
+    assert!(load_with(&Three, host(), &model) == Ok(bytes.clone()));
+    for index in [0, 3, 23, 24, 47, 48, chunks - 1] {
+        let mut altered = bytes.clone();
+        for index in [index, (index + 5).min(chunks - 1)] {
+            let byte = &mut altered[model.head_bytes as usize + index * CHUNK + 77];
+            *byte = byte.wrapping_add(1);
+        }
+        let loaded = load_with(&Three, Host::with(FILE, &altered), &model);
+        assert_eq!(loaded.map(drop), Err(LoadError::Altered(index)));
+    }
 }
 
 #[test]

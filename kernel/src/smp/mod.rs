@@ -1,5 +1,9 @@
-//! The machine's other processors. They do nothing but share the engine's work: they touch no device, allocate nothing
-//! and never talk to the host, so an SEV-SNP guest needs one GHCB.
+//! The machine's other processors. They help to check the model and then share the engine's work, and do nothing else: they
+//! touch no device, allocate nothing and never talk to the host, so an SEV-SNP guest needs one GHCB.
+//!
+//! # Page tables
+//! They change once after the processors were started, when the model becomes read-only. So there are two teams, one after
+//! the other: a processor that leaves the first one forgets its translations before it joins the second one.
 //!
 //! # How they wait
 //! Interrupts are off, and in an SEV-SNP guest nothing wakes a processor from HLT but the host's goodwill. So a
@@ -7,8 +11,9 @@
 //! the core's other thread, or the emulator's, alone.
 //!
 //! # When one fails
-//! An exception or a panic on another processor, and one that takes too long for its part, end the guest: the first
-//! processor, which waits for the part, says why.
+//! An exception or a panic on another processor, and one that takes too long for a part that it has begun, end the guest:
+//! the first processor, which looks when it gives out work and waits for parts, says why. A processor that begins nothing,
+//! because the host lets it stand, is not waited for.
 
 mod failure;
 #[cfg(feature = "guest")]
@@ -16,7 +21,7 @@ mod start;
 
 pub use failure::fail;
 #[cfg(feature = "guest")]
-pub use start::{serve, start};
+pub use start::{page_tables_are_final, serve, start};
 
 use crate::arch::cpu;
 use crate::device::fw_cfg::FwCfg;
@@ -37,11 +42,15 @@ const LOOKS: u32 = 64;
 /// How long a part of the work may take, in ms. The longest takes a part of a second, even under emulation.
 const PART_MAX_MS: u64 = 30_000;
 
+/// Who helps to check the model, until the page tables change for the last time.
+static LOADERS: Once<Team<Pauses>> = Once::new();
+/// Who shares the engine's work after that.
 static TEAM: Once<Team<Pauses>> = Once::new();
 
-/// Who shares the engine's work: the processors that were started, or only the first one.
+/// Who shares the work: the processors that were started, or only the first one.
 pub fn workers() -> &'static dyn Workers {
-    TEAM.get().map_or(&Alone, |team| team)
+    let team = TEAM.get().or(LOADERS.get());
+    team.map_or(&Alone, |team| team)
 }
 
 /// The processors that are used, at least 1: as many as the host names, and not more than [`MAX_CPUS`].
@@ -65,12 +74,15 @@ impl Wait for Pauses {
         }
     }
 
-    fn wake(&self) {}
+    /// Nobody sleeps. One that has failed meanwhile would never come and never be missed.
+    fn wake(&self) {
+        failure::check();
+    }
 
-    fn for_members(&self, are_done: &dyn Fn() -> bool) {
+    fn for_members(&self, are_out: &dyn Fn() -> bool) {
         let tick_limit = PART_MAX_MS * self.clock.khz();
         let (mut last, mut waited) = (cpu::ticks(), 0);
-        while !look(are_done) {
+        while !look(are_out) {
             failure::check();
             let now = cpu::ticks();
             // The machine may have been stopped for a while: no look takes longer than a millisecond.

@@ -1,14 +1,15 @@
-//! Starting the other processors, one after the other, when the page tables are final.
+//! Starting the other processors, one after the other, when everything is mapped that they use.
 
-use super::{MAX_CPUS, Pauses, TEAM};
+use super::{LOADERS, MAX_CPUS, Pauses, TEAM};
 use crate::arch::{cpu, processor};
 use crate::log;
 use crate::memory::{PhysAddr, cpu_areas};
 use crate::platform::{CpuStart, Platform};
 use crate::time::Clock;
-use cloister_engine::workers::Team;
+use cloister_engine::workers::{Team, Workers};
 use core::hint;
 use core::sync::atomic::{AtomicU8, Ordering};
+use x86_64::instructions::tlb;
 
 /// How long a processor is waited for, in us. On a busy machine its first turn can take long.
 const PATIENCE_US: u64 = 5_000_000;
@@ -24,16 +25,25 @@ static STATES: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(UNKNOWN) }; MAX_CPU
 /// Starts all processors below `count` but the first. One that does not come is left out with a line: the service works
 /// without it, only slower, and a host can always slow it down.
 ///
-/// Called once, by the first processor; the page tables are in force and change no more.
+/// Called once, by the first processor; the page tables are in force. Until [`page_tables_are_final`] is called, nothing
+/// changes in them but that memory which no processor uses at that moment becomes read-only.
 pub fn start(platform: &dyn Platform, clock: Clock, page_tables: PhysAddr, count: u32) {
     processor::set_environment(page_tables);
     let comes = |number: &u32| start_one(platform, clock, page_tables, *number);
     let others = (1..count).filter(comes).count();
     if others > 0 {
-        TEAM.call_once(|| Team::new(others, Pauses { clock }));
+        LOADERS.call_once(|| Team::new(others, Pauses { clock }));
     }
     let plural = if others == 0 { "" } else { "s" };
     log!("{} cpu{plural}", others + 1);
+}
+
+/// From here on the page tables do not change: whoever works next has looked at them anew.
+pub fn page_tables_are_final(clock: Clock) {
+    if let Some(loaders) = LOADERS.get() {
+        loaders.close();
+        TEAM.call_once(|| Team::new(loaders.count() - 1, Pauses { clock }));
+    }
 }
 
 /// Whether it came.
@@ -71,18 +81,21 @@ fn start_one(platform: &dyn Platform, clock: Clock, page_tables: PhysAddr, numbe
     came
 }
 
-/// A processor that is as the first one: works for the team for ever.
+/// A processor that is as the first one: works for one team after the other, for the second one for ever.
 pub fn serve(number: u32) -> ! {
     if change(&STATES[number as usize], UP).is_ok() {
-        // There is a team: the first processor counts this one.
-        let team = loop {
-            match TEAM.get() {
-                Some(team) => break team,
-                None => hint::spin_loop(),
+        // There will be both teams: the first processor counts this one.
+        for team in [&LOADERS, &TEAM] {
+            let team = loop {
+                match team.get() {
+                    Some(team) => break team,
+                    None => hint::spin_loop(),
+                }
+            };
+            if let Some(member) = team.join() {
+                member.serve();
             }
-        };
-        if let Some(member) = team.join() {
-            member.serve();
+            tlb::flush_all();
         }
     }
     cpu::halt()

@@ -1,5 +1,6 @@
 use super::*;
 use crate::device::fw_cfg::fake::Host;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
 fn the_host_cannot_name_too_few_or_too_many_processors() {
@@ -21,18 +22,22 @@ fn without_others_the_first_processor_works_alone() {
 fn a_team_that_waits_by_looking_works() {
     let clock = Clock::with_frequency(0, 2_000_000);
     let team = Team::new(2, Pauses { clock });
-    let sum = core::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             let member = team.join().unwrap();
             scope.spawn(|| member.serve());
         }
         for _ in 0..10 {
+            let (come, sum) = (AtomicUsize::new(0), AtomicUsize::new(0));
             team.run(&|worker| {
-                sum.fetch_add(worker + 1, core::sync::atomic::Ordering::Relaxed);
+                sum.fetch_add(worker + 1, Ordering::Relaxed);
+                come.fetch_add(1, Ordering::Relaxed);
+                while worker == 0 && come.load(Ordering::Relaxed) < 3 {
+                    hint::spin_loop();
+                }
             });
+            assert_eq!(sum.into_inner(), 6);
         }
         team.close();
     });
-    assert_eq!(sum.into_inner(), 60);
 }

@@ -17,6 +17,7 @@ use crate::engine_bench;
 use crate::example;
 use crate::image_build;
 use crate::models::ModelChoice;
+use crate::pack_bench;
 use crate::progress::Phase;
 use crate::qemu::{Guest, GuestOptions, Qemu, Times};
 use crate::statistics::median;
@@ -39,6 +40,8 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
             let keep = |result: &Value| keep(&folder, "engine", result);
             ("engine", engine_bench::run(workspace, arguments, keep)?)
         }
+        BenchSubject::Pack if cfg!(debug_assertions) => return in_release(workspace),
+        BenchSubject::Pack => ("pack", pack_bench::run(arguments)?),
         BenchSubject::Boot => ("boot", boot(workspace, arguments)?),
         BenchSubject::Guest => ("guest", guest(workspace, arguments)?),
     };
