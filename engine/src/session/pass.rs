@@ -20,8 +20,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::attention::Scratch;
 
-/// Products that the softmax of one head costs for each position, about.
-const SOFTMAX_PRODUCTS: usize = 32;
+/// As many products take the time of one position in the softmax of one head, about. It is scalar work, which weighs
+/// most where a processor is emulated; there steps are longest.
+const SOFTMAX_PRODUCTS: usize = 128;
 
 /// One token in a pass.
 #[derive(Debug, Clone, Copy)]
