@@ -29,8 +29,10 @@ pub fn run(device: FwCfg<'_>) {
 pub fn run_on_another_cpu(device: FwCfg<'_>) {
     let mut buffer = [0; 32];
     if let Some(name) = named(device, &mut buffer).strip_prefix(ON_ANOTHER_CPU) {
-        let has_come = AtomicBool::new(false);
-        smp::workers().run(&|worker| match worker {
+        let workers = smp::workers();
+        // Of one processor nobody else comes.
+        let has_come = AtomicBool::new(workers.count() == 1);
+        workers.run(&|worker| match worker {
             0 => {
                 while !has_come.load(Ordering::Relaxed) {
                     hint::spin_loop();

@@ -115,6 +115,7 @@ pub fn run(workspace: &Workspace, arguments: &TestArgs) -> Result<Outcome, Comma
         dependencies(workspace)
     });
     if !arguments.quick {
+        step("unsafe code of the engine under Miri", &|| miri(workspace));
         step("size of the trusted code", &|| budget(workspace));
         step("tokenizer and logits against the reference", &|| {
             oracle(workspace)
@@ -273,6 +274,31 @@ fn cargo_deny(workspace: &Workspace) -> Result<PathBuf, CommandError> {
         phase.done("");
     }
     Ok(program)
+}
+
+/// What a nightly compiler needs for [`miri`].
+const MIRI_ADVICE: &str = "no nightly compiler with Miri; run: rustup toolchain install nightly \
+                           --component miri,rust-src";
+
+/// The tests of what workers share, by an interpreter that notices races and undefined behaviour.
+fn miri(workspace: &Workspace) -> Result<Verdict, CommandError> {
+    let nightly = ["run", "nightly", "cargo", "miri"];
+    let mut version = Command::new("rustup");
+    version.args(nightly).arg("--version");
+    if process::capture(&mut version, "cargo miri").is_err() {
+        return Ok(Verdict::NotRun(MIRI_ADVICE.to_owned()));
+    }
+    let mut tests = Command::new("rustup");
+    tests
+        .args(nightly)
+        .args(["test", "--locked", "--package", "cloister-engine"]);
+    // The square root is an instruction otherwise, which Miri does not know.
+    tests.args(["--features", "libm/force-soft-floats"]);
+    tests
+        .arg("--target-dir")
+        .arg(workspace.cloister().join("miri"));
+    tests.args(["--lib", "--", "workers::"]);
+    command(workspace, "miri", &mut tests)
 }
 
 fn budget(workspace: &Workspace) -> Result<Verdict, CommandError> {

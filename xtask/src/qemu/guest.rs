@@ -505,7 +505,7 @@ mod tests {
             .collect::<Vec<_>>()
             .join(" ");
         for part in [
-            "-machine q35 -accel tcg -cpu max -m 512 -smp 2 -bios rom.bin",
+            "-machine q35 -accel tcg -cpu max,-sha-ni -m 512 -smp 2 -bios rom.bin",
             "hostfwd=tcp:127.0.0.1:8123-:8080",
             "-device virtio-net-pci,netdev=n0,disable-legacy=on,iommu_platform=on,romfile=",
             "-fw_cfg name=opt/cloister/model,file=a,,b.pack",
