@@ -150,7 +150,9 @@ impl<W: Wait> Workers for Team<W> {
         unsafe { *self.task.get() = Some(erased) };
         let number = self.state.0.load(Ordering::Relaxed) / TASK + 1;
         // Nobody else writes now: members do only while the task is open or they are inside.
-        self.state.0.store(number * TASK | OPEN, Ordering::Release);
+        self.state
+            .0
+            .store((number * TASK) | OPEN, Ordering::Release);
         let finish = Finish(self);
         self.wait.wake();
         // SAFETY: the reference that came in is still borrowed.

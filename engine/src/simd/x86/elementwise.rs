@@ -53,18 +53,18 @@ pub(super) fn swiglu<V: Lanes>(v: V, gate: &mut [f32], up: &[f32]) {
     for (gate, up) in (&mut gates).zip(&mut ups) {
         let (g, up) = (v.load_f32(gate), v.load_f32(up));
         let bits = v.bits(g);
-        let magnitude = v.from_bits(v.and(bits, v.splat(i32::MAX)));
+        let magnitude = v.as_floats(v.and(bits, v.splat(i32::MAX)));
         let x = v.mul_f32(magnitude, v.splat_f32(SCALED_LOG2_E));
         let x = v.add_f32(v.min_f32(x, v.splat_f32(EXPONENTIAL_LIMIT)), round);
         let x = v.sub(v.bits(x), v.bits(round));
         // The argument is not negative and below 63, so the exponent needs no limits.
         let whole = v.shr_each(x, v.splat(EXP2_ARGUMENT_BITS.cast_signed()));
         let exponent = v.sub(v.splat(127 - EXP2_RESULT_BITS.cast_signed()), whole);
-        let factor = v.from_bits(v.shl::<23>(exponent));
+        let factor = v.as_floats(v.shl::<23>(exponent));
         let power = v.mul_f32(v.to_f32(exp2_fraction(v, x)), factor);
         let negative = v.and(bits, sign);
         let numerator = v.if_not_zero(negative, v.bits(power), v.bits(one));
-        let sigmoid = v.div_f32(v.from_bits(numerator), v.add_f32(one, power));
+        let sigmoid = v.div_f32(v.as_floats(numerator), v.add_f32(one, power));
         v.store_f32(v.mul_f32(g, v.mul_f32(sigmoid, up)), gate);
     }
     for (gate, up) in gates.into_remainder().iter_mut().zip(ups.remainder()) {

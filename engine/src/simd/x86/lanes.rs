@@ -119,7 +119,7 @@ pub(super) trait Lanes: Copy {
     /// The bits of floats.
     fn bits(self, x: Self::Float) -> Self::Int;
     /// Floats of these bits.
-    fn from_bits(self, x: Self::Int) -> Self::Float;
+    fn as_floats(self, x: Self::Int) -> Self::Float;
 
     /// Largest of the signed 32-bit lanes.
     fn largest(self, x: Self::Int) -> i32 {
@@ -322,7 +322,7 @@ impl<T: Copy> Lanes for Avx512<T> {
         min_f32(a: Float, b: Float) -> Float = _mm512_min_ps;
         to_f32(x: Int) -> Float = _mm512_cvtepi32_ps;
         bits(x: Float) -> Int = _mm512_castps_si512;
-        from_bits(x: Int) -> Float = _mm512_castsi512_ps;
+        as_floats(x: Int) -> Float = _mm512_castsi512_ps;
     }
 
     #[inline(always)]
@@ -548,7 +548,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         min_f32(a: Float, b: Float) -> Float = _mm256_min_ps;
         to_f32(x: Int) -> Float = _mm256_cvtepi32_ps;
         bits(x: Float) -> Int = _mm256_castps_si256;
-        from_bits(x: Int) -> Float = _mm256_castsi256_ps;
+        as_floats(x: Int) -> Float = _mm256_castsi256_ps;
     }
 
     #[inline(always)]

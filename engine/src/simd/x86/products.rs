@@ -448,7 +448,7 @@ impl<V: Products> Part<'_, V> {
         let exponents = v.add(v.widen_i16(&rows[self.first_row..]), v.splat(exponent));
         let (lowest, highest) = crate::ops::EXPONENTS.into_inner();
         let exponents = v.min(v.max(exponents, v.splat(lowest)), v.splat(highest));
-        let factors = v.from_bits(v.shl::<23>(v.add(exponents, v.splat(127))));
+        let factors = v.as_floats(v.shl::<23>(v.add(exponents, v.splat(127))));
         v.mul_f32(v.to_f32_64(sums[0], sums[1]), factors)
     }
 }
