@@ -50,7 +50,7 @@ pub(crate) const TOKEN_GROUP: usize = 4;
 /// A block of tokens' quantized vectors, all with the same number of columns. Wiped when dropped.
 ///
 /// What belongs to the same columns of all tokens lies together. `places` is the number of tokens, if it is more than
-/// one rounded up to whole groups of [`TOKEN_GROUP`]; places without a token are zeros.
+/// one rounded up to whole groups of four; places without a token are zeros.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Activations {
     rule: Option<Rule>,

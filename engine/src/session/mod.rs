@@ -3,14 +3,14 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`batch`] | sequences that go through the model together; who may come in |
-//! | [`sequence`] | what one request owns: tokens, keys and values |
-//! | [`schedule`] | who gets the rows of the next pass |
-//! | [`pass`] | the transformer, for a block of rows |
-//! | [`product`] | matrices with the same input |
-//! | [`attention`], [`kv`] | one query over all positions so far; keys and values |
-//! | [`budget`] | how much work a step is |
-//! | [`memory`] | how much memory all that takes |
+//! | `batch` | sequences that go through the model together; who may come in |
+//! | `sequence` | what one request owns: tokens, keys and values |
+//! | `schedule` | who gets the rows of the next pass |
+//! | `pass` | the transformer, for a block of rows |
+//! | `product` | matrices with the same input |
+//! | `attention`, `kv` | one query over all positions so far; keys and values |
+//! | `budget` | how much work a step is |
+//! | `memory` | how much memory all that takes |
 
 mod attention;
 mod batch;

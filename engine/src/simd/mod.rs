@@ -23,7 +23,7 @@ use crate::workers::Columns;
 use core::ops::Range;
 
 /// Bits by which the high part of a query stands above the low part, see [`Query`].
-pub const QUERY_SPLIT_BITS: u32 = 12;
+pub(crate) const QUERY_SPLIT_BITS: u32 = 12;
 /// Most tokens in one call of [`Kernels::multiply`].
 pub const MAX_BLOCK_TOKENS: usize = 32;
 /// Scores beyond this (in units of `2^-16` of a power of two) are as good as infinite.
