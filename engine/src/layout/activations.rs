@@ -2,8 +2,8 @@
 //!
 //! A block's scale is `mantissa * 2^exponent` with one exponent for the vector: the largest block's mantissa has 15
 //! bits, those of smaller blocks fewer. What a small block loses by that is less than a hundredth of what rounding the
-//! largest one's numbers to 8 bits loses. Quants are those of ggml, so that results can be compared with engines that
-//! follow it: [`Rule::Block`] is its Q8_0 and [`Rule::Super`] its Q8_K.
+//! largest one's numbers to 8 bits loses. Blocks are those of ggml, so that results can be compared with engines that
+//! follow it: [`Rule::Block`] has those of its Q8_0 and [`Rule::Super`] those of its Q8_K.
 
 use super::{BLOCK, SUPER_BLOCK};
 use crate::ops::{exponent_of, to_integer};
@@ -34,8 +34,8 @@ impl Rule {
     }
 }
 
-/// Largest magnitude of an 8-bit quant.
-pub const BYTE_MAX: f32 = 127.0;
+/// What the largest magnitude of a block becomes before it is rounded to 127: the finest step whose quants fit 8 bits.
+pub const BYTE_MAX: f32 = 127.49;
 /// Largest magnitude of a 12-bit quant.
 pub const WIDE_MAX: f32 = 2047.0;
 /// Bits of the largest mantissa.
