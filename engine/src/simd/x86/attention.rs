@@ -35,7 +35,7 @@ pub(super) fn scores<V: Lanes>(
                     sums[0] = v.madd_add(sums[0], keys, v.splat(pair(*high)));
                     sums[1] = v.madd_add(sums[1], keys, v.splat(pair(*low)));
                 }
-                let [high, low] = sums.map(|sum| v.widen64(sum));
+                let [high, low] = [v.widen64(sums[0]), v.widen64(sums[1])];
                 for half in 0..2 {
                     let high = v.shl64::<QUERY_SPLIT_BITS>(high[half]);
                     total[half] = v.add64(total[half], v.add64(high, low[half]));
@@ -163,8 +163,10 @@ fn strip<V: Lanes, const VECTORS: usize>(
     (head_dim, start): (usize, usize),
     out: &mut [i32],
 ) {
-    let mut sums: [V::Int; VECTORS] =
-        core::array::from_fn(|index| v.load_i32(&out[index * V::LANES..]));
+    let mut sums = [v.zero(); VECTORS];
+    for (index, sum) in sums.iter_mut().enumerate() {
+        *sum = v.load_i32(&out[index * V::LANES..]);
+    }
     let pairs = weights.as_chunks::<2>().0;
     for (weights, values) in pairs.iter().zip(values.chunks_exact(2 * head_dim)) {
         let weights = v.splat(pair(*weights));

@@ -27,7 +27,8 @@ impl Products for V {
         weights: &[__m256i; 8],
         inputs: &Inputs<'_, G>,
     ) -> [__m256i; G] {
-        core::array::from_fn(|token| {
+        let mut dots = [self.zero(); G];
+        for (token, dot) in dots.iter_mut().enumerate() {
             let [first, second] = inputs.pair_sums[token];
             let pairs = [first[0] + second[0], first[1] + second[1]];
             let start = match KIND {
@@ -35,17 +36,13 @@ impl Products for V {
                 FIVE => zero(self, pairs, 16),
                 _ => self.zero(),
             };
-            if KIND != BYTE {
-                return self.madd(sums(self, start, weights, inputs, token, 0), ones(self));
-            }
-            let mask = self.splat_i8(15);
-            let low = weights.map(|weight| self.and(weight, mask));
-            let high = weights.map(|weight| self.and(self.shr16::<4>(weight), mask));
-            let low = sums(self, self.zero(), &low, inputs, token, 0);
-            let low = self.madd(low, ones(self));
-            let sixteens = self.splat(two_i16(&[16, 16]));
-            self.madd_add(low, sums(self, start, &high, inputs, token, 0), sixteens)
-        })
+            *dot = if KIND == BYTE {
+                self.bytes(start, weights, inputs, token)
+            } else {
+                self.madd(sums(self, start, weights, inputs, token, 0), ones(self))
+            };
+        }
+        dots
     }
 
     #[inline(always)]
@@ -86,10 +83,32 @@ impl Products for V {
     }
 }
 
+impl V {
+    /// One token's products with whole bytes, as two nibbles; `start` takes the zero point of the high ones off.
+    #[inline(always)]
+    fn bytes<const G: usize>(
+        self,
+        start: __m256i,
+        weights: &[__m256i; 8],
+        inputs: &Inputs<'_, G>,
+        token: usize,
+    ) -> __m256i {
+        let mask = self.splat_i8(15);
+        let (mut low, mut high) = (*weights, *weights);
+        for (low, high) in low.iter_mut().zip(&mut high) {
+            *low = self.and(*low, mask);
+            *high = self.and(self.shr16::<4>(*high), mask);
+        }
+        let low = self.madd(sums(self, self.zero(), &low, inputs, token, 0), ones(self));
+        let sixteens = self.splat(two_i16(&[16, 16]));
+        self.madd_add(low, sums(self, start, &high, inputs, token, 0), sixteens)
+    }
+}
+
 /// 16-bit sums that begin at minus the zero point times pair sums.
 #[inline(always)]
 fn zero(v: V, pairs: [i16; 2], zero_point: i16) -> __m256i {
-    v.splat(two_i16(&pairs.map(|sum| -zero_point * sum)))
+    v.splat(two_i16(&[-zero_point * pairs[0], -zero_point * pairs[1]]))
 }
 
 /// `start` and one token's products of some groups, the first of which is group `first`: two 16-bit sums for each row.

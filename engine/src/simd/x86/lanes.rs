@@ -386,11 +386,13 @@ impl<T: Copy> Lanes for Avx512<T> {
                 _mm512_set1_epi64(-SCORE_LIMIT),
                 _mm512_set1_epi64(SCORE_LIMIT),
             );
-            let limited = |half: usize| {
+            let mut limited = [_mm256_setzero_si256(); 2];
+            for half in 0..2 {
                 let shifted = _mm512_srav_epi64(x[half], counts[half]);
-                _mm512_cvtepi64_epi32(_mm512_min_epi64(_mm512_max_epi64(shifted, low), high))
-            };
-            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(limited(0)), limited(1))
+                let within = _mm512_min_epi64(_mm512_max_epi64(shifted, low), high);
+                limited[half] = _mm512_cvtepi64_epi32(within);
+            }
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(limited[0]), limited[1])
         })
     }
 
@@ -618,7 +620,8 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
                 _mm256_set1_epi64x(-SCORE_LIMIT),
                 _mm256_set1_epi64x(SCORE_LIMIT),
             );
-            let limited = |half: usize| {
+            let mut limited = [_mm_setzero_si128(); 2];
+            for half in 0..2 {
                 // There is no signed shift of 64 bits: shift the number plus 2^63, and take what became of 2^63 off.
                 let shifted = _mm256_sub_epi64(
                     _mm256_srlv_epi64(_mm256_xor_si256(x[half], sign), counts[half]),
@@ -627,9 +630,9 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
                 let floor = _mm256_blendv_epi8(shifted, low, _mm256_cmpgt_epi64(low, shifted));
                 let within = _mm256_blendv_epi8(floor, high, _mm256_cmpgt_epi64(floor, high));
                 let order = _mm256_set_epi32(0, 0, 0, 0, 6, 4, 2, 0);
-                _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(within, order))
-            };
-            _mm256_set_m128i(limited(1), limited(0))
+                limited[half] = _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(within, order));
+            }
+            _mm256_set_m128i(limited[1], limited[0])
         })
     }
 

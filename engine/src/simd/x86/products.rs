@@ -254,7 +254,11 @@ impl<V: Products> Part<'_, V> {
     fn unpack<const KIND: u8>(&self, quants: &[u8]) -> [V::Int; 8] {
         let v = self.v;
         if KIND == BYTE {
-            return core::array::from_fn(|group| self.line(quants, group));
+            let mut weights = [v.zero(); 8];
+            for (group, weight) in weights.iter_mut().enumerate() {
+                *weight = self.line(quants, group);
+            }
+            return weights;
         }
         let mut weights = self.nibbles(quants);
         if KIND == FIVE {
@@ -283,11 +287,13 @@ impl<V: Products> Part<'_, V> {
     fn nibbles(&self, quants: &[u8]) -> [V::Int; 8] {
         let v = self.v;
         let mask = v.splat_i8(15);
-        let lines: [_; 4] = core::array::from_fn(|line| self.line(quants, line));
-        core::array::from_fn(|group| {
-            let line = lines[group % 4];
-            v.and(if group < 4 { line } else { v.shr16::<4>(line) }, mask)
-        })
+        let mut weights = [v.zero(); 8];
+        for line in 0..4 {
+            let bytes = self.line(quants, line);
+            weights[line] = v.and(bytes, mask);
+            weights[line + 4] = v.and(v.shr16::<4>(bytes), mask);
+        }
+        weights
     }
 
     /// 4 bits, scales and minima for 256 columns with 6-bit factors for 32.

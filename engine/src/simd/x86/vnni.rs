@@ -21,16 +21,16 @@ impl<V: Dot> Products for V {
         weights: &[V::Int; 8],
         inputs: &Inputs<'_, G>,
     ) -> [V::Int; G] {
-        let mut sums = inputs.zeros.map(|zero| {
-            // -8 times the sum.
-            let zero = self.splat(zero);
-            match KIND {
+        // -8 times the sum.
+        let mut sums = splats(self, inputs.zeros);
+        for sum in &mut sums {
+            *sum = match KIND {
                 NIBBLE_MIN => self.zero(),
-                FIVE => self.shl::<1>(zero),
-                BYTE => self.shl::<4>(zero),
-                _ => zero,
-            }
-        });
+                FIVE => self.shl::<1>(*sum),
+                BYTE => self.shl::<4>(*sum),
+                _ => *sum,
+            };
+        }
         add_dots(self, &mut sums, weights, inputs, 0);
         sums
     }
@@ -43,7 +43,7 @@ impl<V: Dot> Products for V {
         inputs: &Inputs<'_, G>,
         factor: V::Int,
     ) {
-        let mut sums = inputs.zeros.map(|zero| self.splat(zero));
+        let mut sums = splats(self, inputs.zeros);
         add_dots(self, &mut sums, weights, inputs, 0);
         for (total, sum) in totals.iter_mut().zip(sums) {
             *total = self.madd_add(*total, sum, factor);
@@ -65,13 +65,27 @@ impl<V: Dot> Products for V {
         factors: [V::Int; 2],
     ) {
         for (eight, weights) in weights.as_chunks::<2>().0.iter().enumerate() {
-            let mut sums = zeros_of_8.map(|zeros| self.splat(zeros[eight]));
+            let mut sums = [self.zero(); G];
+            for (sum, zeros) in sums.iter_mut().zip(zeros_of_8) {
+                *sum = self.splat(zeros[eight]);
+            }
             add_dots(self, &mut sums, weights, inputs, 2 * eight);
             for (total, sum) in totals.iter_mut().zip(sums) {
                 *total = self.madd_add(*total, sum, factors[eight / 2]);
             }
         }
     }
+}
+
+/// A vector of each number. No closure here and elsewhere: one is a function without the processor's features, into
+/// which vector instructions are not inlined.
+#[inline(always)]
+fn splats<V: Dot, const G: usize>(v: V, numbers: &[i32; G]) -> [V::Int; G] {
+    let mut vectors = [v.zero(); G];
+    for (vector, number) in vectors.iter_mut().zip(numbers) {
+        *vector = v.splat(*number);
+    }
+    vectors
 }
 
 /// Adds the products of some groups, the first of which is group `first`. Sums of different tokens do not wait for
