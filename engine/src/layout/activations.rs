@@ -61,9 +61,11 @@ pub struct Activations {
     pub(crate) quants: Vec<[i8; BLOCK]>,
     /// `[columns / 32][places]`, for [`Rule::Wide`].
     pub(crate) wide: Vec<[i16; BLOCK]>,
-    /// `[columns / 32][places]`: for each 16 columns, the sums of those at positions 0, 1 and at 2, 3 of each four.
-    /// They take the weights' zero points out of 16-bit lanes without leaving them.
-    pub(crate) pair_sums: Vec<[[i16; 2]; 2]>,
+    /// `[columns / 32][places]`: where 16-bit sums of weights with zero point 8 begin, two in one number: -8 times the
+    /// sums of the columns at positions 0, 1 (low half) and at 2, 3 (high half) of each four.
+    pub(crate) pair_zeros: Vec<i32>,
+    /// `[columns / 32][places]`, for [`Rule::Super`]: as `pair_zeros`, for 16 columns and zero point 32.
+    pub(crate) pair_zeros_of_16: Vec<[i32; 2]>,
     /// `[columns / 32][places]`: -8 times the sum of 32 columns: where 32-bit sums of weights with zero point 8 begin.
     pub(crate) zeros: Vec<i32>,
     /// `[columns / 32][places]`, for [`Rule::Super`]: -32 times the sum of 8 columns, as `zeros` for zero point 32.
@@ -89,7 +91,8 @@ pub(crate) struct BlockMut<'a> {
     start: usize,
     quants: &'a mut [[i8; BLOCK]],
     wide: &'a mut [[i16; BLOCK]],
-    pair_sums: &'a mut [[[i16; 2]; 2]],
+    pair_zeros: &'a mut [i32],
+    pair_zeros_of_16: &'a mut [[i32; 2]],
     zeros: &'a mut [i32],
     zeros_of_8: &'a mut [[i32; 4]],
     eights: &'a mut [[i16; PARTS]],
@@ -112,7 +115,8 @@ impl Activations {
         let only = |wanted: bool, length: usize| if wanted { length } else { 0 };
         fit(&mut self.quants, only(rule != Rule::Wide, parts));
         fit(&mut self.wide, only(rule == Rule::Wide, parts));
-        fit(&mut self.pair_sums, only(rule != Rule::Wide, parts));
+        fit(&mut self.pair_zeros, only(rule != Rule::Wide, parts));
+        fit(&mut self.pair_zeros_of_16, only(rule == Rule::Super, parts));
         fit(&mut self.zeros, only(rule != Rule::Wide, parts));
         fit(&mut self.zeros_of_8, only(rule == Rule::Super, parts));
         fit(&mut self.eights, only(rule == Rule::Super, blocks));
@@ -184,7 +188,8 @@ impl Activations {
         let count = columns / rule.block();
         let mut quants = parts(&mut self.quants, count);
         let mut wide = parts(&mut self.wide, count);
-        let mut pair_sums = parts(&mut self.pair_sums, count);
+        let mut pair_zeros = parts(&mut self.pair_zeros, count);
+        let mut pair_zeros_of_16 = parts(&mut self.pair_zeros_of_16, count);
         let mut zeros = parts(&mut self.zeros, count);
         let mut zeros_of_8 = parts(&mut self.zeros_of_8, count);
         let mut eights = parts(&mut self.eights, count);
@@ -196,7 +201,8 @@ impl Activations {
             start: block * rule.block(),
             quants: quants(),
             wide: wide(),
-            pair_sums: pair_sums(),
+            pair_zeros: pair_zeros(),
+            pair_zeros_of_16: pair_zeros_of_16(),
             zeros: zeros(),
             zeros_of_8: zeros_of_8(),
             eights: eights(),
@@ -283,10 +289,13 @@ impl BlockMut<'_> {
                 pair[1] += i16::from(four[2]) + i16::from(four[3]);
             }
         }
-        let eight = 8 * pairs.as_flattened().iter().sum::<i16>();
-        self.pair_sums[at] = pairs;
+        let [first, second] = pairs;
+        let both = [first[0] + second[0], first[1] + second[1]];
+        let eight = 8 * (both[0] + both[1]);
+        self.pair_zeros[at] = two_i16(&both.map(|sum| -8 * sum));
         self.zeros[at] = -i32::from(eight);
         if self.rule == Rule::Super {
+            self.pair_zeros_of_16[at] = pairs.map(|sums| two_i16(&sums.map(|sum| -32 * sum)));
             self.eights[place][part] = eight;
             for (zero, quants) in self.zeros_of_8[at]
                 .iter_mut()
@@ -296,6 +305,11 @@ impl BlockMut<'_> {
             }
         }
     }
+}
+
+/// The first two numbers as one, the first one low.
+pub(crate) fn two_i16(pair: &[i16]) -> i32 {
+    i32::from(pair[1]) << 16 | i32::from(pair[0].cast_unsigned())
 }
 
 /// What a block's numbers are multiplied with, and its scale; `largest` is the bits of its largest magnitude.
@@ -331,7 +345,8 @@ impl Drop for Activations {
     fn drop(&mut self) {
         self.quants.zeroize();
         self.wide.zeroize();
-        self.pair_sums.zeroize();
+        self.pair_zeros.zeroize();
+        self.pair_zeros_of_16.zeroize();
         self.eights.zeroize();
         self.zeros.zeroize();
         self.zeros_of_8.zeroize();

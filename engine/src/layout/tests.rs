@@ -178,12 +178,20 @@ fn quantized_activations_are_near_what_they_stand_for() {
         let sum = |quants: &[i8]| quants.iter().map(|quant| i32::from(*quant)).sum::<i32>();
         for (at, quants) in activations.quants.iter().enumerate() {
             assert_eq!(activations.zeros[at], -8 * sum(quants));
+            assert_eq!(activations.pair_zeros[at], pair_zeros(quants, 8));
             if rule == Rule::Super {
                 let (part, place) = (at / activations.places(), at % activations.places());
                 let block = part / PARTS * activations.places() + place;
                 assert_eq!(
                     i32::from(activations.eights[block][part % PARTS]),
                     8 * sum(quants)
+                );
+                let halves = quants.as_chunks::<16>().0;
+                assert!(
+                    halves
+                        .iter()
+                        .zip(activations.pair_zeros_of_16[at])
+                        .all(|(quants, zero)| zero == pair_zeros(quants, 32))
                 );
                 let eighths = quants.as_chunks::<8>().0;
                 let zeros = activations.zeros_of_8[at];
@@ -195,16 +203,17 @@ fn quantized_activations_are_near_what_they_stand_for() {
                 );
             }
         }
-        let quants = i64::from(sum(activations.quants.as_flattened()));
-        let pairs: i64 = activations
-            .pair_sums
-            .as_flattened()
-            .as_flattened()
-            .iter()
-            .map(|sum| i64::from(*sum))
-            .sum();
-        assert_eq!(pairs, quants);
     }
+}
+
+/// Minus the zero point times the sums at positions 0, 1 and at 2, 3 of each four, in the halves of a number.
+fn pair_zeros(quants: &[i8], zero_point: i32) -> i32 {
+    let sum = |first: usize| {
+        let pairs = quants.as_chunks::<4>().0.iter();
+        let sums = pairs.map(|four| i32::from(four[first]) + i32::from(four[first + 1]));
+        -zero_point * sums.sum::<i32>()
+    };
+    sum(2) << 16 | sum(0) & 0xffff
 }
 
 #[test]

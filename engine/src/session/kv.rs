@@ -1,6 +1,7 @@
 //! Keys and values of the positions so far, as 16-bit integers with a power-of-two scale for each head and position.
 //!
-//! Memory grows by segments of 64 positions, so that a short request neither clears nor wipes the whole context's.
+//! Memory comes in segments of 64 positions, so that a short request neither clears nor wipes the whole context's. It
+//! is set aside when tokens are queued, and cleared when the first of its positions comes: no step clears much at once.
 
 use super::SessionError;
 use crate::layout::TILE_ROWS as LANES;
@@ -40,15 +41,30 @@ struct Segment {
 }
 
 impl Segment {
-    fn new(config: &Config) -> Result<Self, SessionError> {
+    /// Memory for a segment, with nothing in it.
+    fn reserve(config: &Config) -> Result<Self, SessionError> {
         let heads = config.layers * config.kv_heads;
         let numbers = heads * SEGMENT * config.head_dim;
         Ok(Self {
-            keys: zeros(numbers)?,
-            values: zeros(numbers)?,
-            key_exponents: zeros(heads * SEGMENT)?,
-            value_exponents: zeros(heads * SEGMENT)?,
+            keys: memory(numbers)?,
+            values: memory(numbers)?,
+            key_exponents: memory(heads * SEGMENT)?,
+            value_exponents: memory(heads * SEGMENT)?,
         })
+    }
+
+    /// The same with zeros.
+    fn cleared(mut self) -> Self {
+        let Self {
+            keys,
+            values,
+            key_exponents,
+            value_exponents,
+        } = &mut self;
+        for numbers in [keys, values, key_exponents, value_exponents] {
+            numbers.resize(numbers.capacity(), 0);
+        }
+        self
     }
 }
 
@@ -61,12 +77,10 @@ impl Drop for Segment {
     }
 }
 
-fn zeros(length: usize) -> Result<Vec<i16>, SessionError> {
+fn memory(length: usize) -> Result<Vec<i16>, SessionError> {
     let mut vector = Vec::new();
-    vector
-        .try_reserve_exact(length)
-        .map_err(|_| SessionError::OutOfMemory)?;
-    vector.resize(length, 0);
+    let reserved = vector.try_reserve_exact(length);
+    reserved.map_err(|_| SessionError::OutOfMemory)?;
     Ok(vector)
 }
 
@@ -75,7 +89,10 @@ fn zeros(length: usize) -> Result<Vec<i16>, SessionError> {
 pub(super) struct KvCache {
     kv_heads: usize,
     head_dim: usize,
+    /// Those of the positions so far.
     segments: Vec<Segment>,
+    /// Memory for those to come.
+    reserved: Vec<Segment>,
 }
 
 impl KvCache {
@@ -84,6 +101,7 @@ impl KvCache {
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
             segments: Vec::new(),
+            reserved: Vec::new(),
         }
     }
 
@@ -92,18 +110,23 @@ impl KvCache {
         config.layers * config.kv_heads * SEGMENT * (config.head_dim + 1) * 2 * size_of::<i16>()
     }
 
-    /// Makes room for positions below `positions`.
+    /// Sets memory aside for positions below `positions`.
     pub(super) fn grow(&mut self, config: &Config, positions: usize) -> Result<(), SessionError> {
-        while self.segments.len() * SEGMENT < positions {
-            self.segments.push(Segment::new(config)?);
+        while (self.segments.len() + self.reserved.len()) * SEGMENT < positions {
+            self.reserved.push(Segment::reserve(config)?);
         }
         Ok(())
     }
 
-    /// Stores key and value of all heads at one position, `key[kv_heads * head_dim]` and `value` alike.
+    /// Stores key and value of all heads at one position, `key[kv_heads * head_dim]` and `value` alike. Positions come
+    /// in their order, below those that [`KvCache::grow`] made room for.
     pub(super) fn store(&mut self, layer: usize, position: usize, key: &[f32], value: &[f32]) {
         let (head_dim, kv_heads) = (self.head_dim, self.kv_heads);
         let at = position % SEGMENT;
+        if position / SEGMENT == self.segments.len() {
+            self.segments
+                .extend(self.reserved.pop().map(Segment::cleared));
+        }
         let segment = &mut self.segments[position / SEGMENT];
         let heads = key
             .chunks_exact(head_dim)

@@ -9,8 +9,8 @@ use memmap2::{Advice, MmapMut};
 const BUFFER_BYTES: usize = 1 << 30;
 /// Bytes that one stream reads before the next one's turn.
 const STRIDE_BYTES: usize = 4096;
-/// Sums side by side, so that no addition waits for the one before.
-const LANES: usize = 64;
+/// Sums side by side, so that no addition waits for the one before: few enough to stay in registers.
+const LANES: usize = 16;
 /// Streams of one thread; which number is best differs between machines.
 const STREAMS: [usize; 3] = [1, 2, 4];
 /// Passes with each number of streams.

@@ -14,7 +14,7 @@ pub(super) const WRITTEN_TOKENS: usize = 64;
 /// Numbers of sequences that write side by side.
 pub(super) const BATCHES: [usize; 3] = [1, 4, 16];
 /// Tokens of the prompt of each of them.
-pub(super) const BATCH_PROMPT_TOKENS: usize = 64;
+pub(super) const BATCH_PROMPT_TOKENS: usize = 16;
 /// Tokens that each of them writes.
 pub(super) const BATCH_WRITTEN_TOKENS: usize = 32;
 

@@ -15,7 +15,8 @@
 //! 63 * 127 * 2 = 16,002.
 
 use super::lanes::{Avx2, Lanes};
-use super::products::{BYTE, FIVE, Inputs, NIBBLE, Products, two_i16};
+use super::products::{BYTE, FIVE, Inputs, NIBBLE, Products, SixZeros};
+use crate::layout::activations::two_i16;
 use core::arch::x86_64::__m256i;
 
 type V = Avx2<false>;
@@ -29,11 +30,10 @@ impl Products for V {
     ) -> [__m256i; G] {
         let mut dots = [self.zero(); G];
         for (token, dot) in dots.iter_mut().enumerate() {
-            let [first, second] = inputs.pair_sums[token];
-            let pairs = [first[0] + second[0], first[1] + second[1]];
+            let eights = self.splat(inputs.pair_zeros[token]);
             let start = match KIND {
-                NIBBLE | BYTE => zero(self, pairs, 8),
-                FIVE => zero(self, pairs, 16),
+                NIBBLE | BYTE => eights,
+                FIVE => self.add16(eights, eights),
                 _ => self.zero(),
             };
             *dot = if KIND == BYTE {
@@ -70,12 +70,12 @@ impl Products for V {
         totals: &mut [__m256i; G],
         weights: &[__m256i; 8],
         inputs: &Inputs<'_, G>,
-        _: &[[i32; 4]; G],
+        zeros: &SixZeros<'_, G>,
         factors: [__m256i; 2],
     ) {
         for (token, total) in totals.iter_mut().enumerate() {
             for (half, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
-                let start = zero(self, inputs.pair_sums[token][half], 32);
+                let start = self.splat(zeros.pairs_of_16[token][half]);
                 let sum = sums(self, start, weights, inputs, token, 4 * half);
                 *total = self.madd_add(*total, sum, twice(self, factors[half]));
             }
@@ -103,12 +103,6 @@ impl V {
         let sixteens = self.splat(two_i16(&[16, 16]));
         self.madd_add(low, sums(self, start, &high, inputs, token, 0), sixteens)
     }
-}
-
-/// 16-bit sums that begin at minus the zero point times pair sums.
-#[inline(always)]
-fn zero(v: V, pairs: [i16; 2], zero_point: i16) -> __m256i {
-    v.splat(two_i16(&[-zero_point * pairs[0], -zero_point * pairs[1]]))
 }
 
 /// `start` and one token's products of some groups, the first of which is group `first`: two 16-bit sums for each row.

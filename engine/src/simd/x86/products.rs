@@ -1,10 +1,8 @@
 //! Matrix products, for any vectors. What differs is how 32 columns of bytes become sums: see [`Products`].
 
 use super::lanes::Lanes;
-use crate::layout::activations::{Activations, PARTS};
-use crate::layout::{
-    BLOCK, GROUP_BYTES, Kind, Matrix, NIBBLE_BYTES, SUPER_BLOCK, TILE_ROWS, Tile, WIDE_SHIFT,
-};
+use crate::layout::activations::{Activations, PARTS, two_i16};
+use crate::layout::{BLOCK, GROUP_BYTES, Kind, Matrix, NIBBLE_BYTES, TILE_ROWS, Tile, WIDE_SHIFT};
 use crate::simd::MAX_BLOCK_TOKENS;
 use crate::simd::portable::MIN_SHIFT;
 use crate::workers::Columns;
@@ -35,22 +33,30 @@ pub(super) trait Products: Lanes {
     fn without_zero(self, total: Self::Int, factors: Self::Int, eights: Self::Int) -> Self::Int;
 
     /// Adds to `totals` factor * products of 16 columns for two halves of a block, zero point 32. Signed factors of 8
-    /// bits in the low half of their lanes. See [`Activations::zeros_of_8`].
+    /// bits in the low half of their lanes.
     fn scaled_six<const G: usize>(
         self,
         totals: &mut [Self::Int; G],
         weights: &[Self::Int; 8],
         inputs: &Inputs<'_, G>,
-        zeros_of_8: &[[i32; 4]; G],
+        zeros: &SixZeros<'_, G>,
         factors: [Self::Int; 2],
     );
+}
+
+/// Where sums begin of the products of some tokens' 32 columns with weights that have a zero point of 32.
+pub(super) struct SixZeros<'a, const G: usize> {
+    /// See [`Activations::zeros_of_8`].
+    pub(super) of_8: &'a [[i32; 4]; G],
+    /// See [`Activations::pair_zeros_of_16`].
+    pub(super) pairs_of_16: &'a [[i32; 2]; G],
 }
 
 /// The activations of some tokens and 32 columns.
 pub(super) struct Inputs<'a, const G: usize> {
     pub(super) quants: &'a [[i8; BLOCK]; G],
-    /// See [`Activations::pair_sums`].
-    pub(super) pair_sums: &'a [[[i16; 2]; 2]; G],
+    /// See [`Activations::pair_zeros`].
+    pub(super) pair_zeros: &'a [i32; G],
     /// See [`Activations::zeros`].
     pub(super) zeros: &'a [i32; G],
 }
@@ -63,6 +69,9 @@ impl<const G: usize> Inputs<'_, G> {
         v.splat(i32::from_ne_bytes(four.map(i8::cast_unsigned)))
     }
 }
+
+/// Bytes of the scales of a block.
+const SCALE_BYTES: usize = 2 * TILE_ROWS;
 
 /// 64-bit sums of a vector's rows: the even ones and the odd ones.
 type Wide<V> = [<V as Lanes>::Int; 2];
@@ -129,15 +138,22 @@ pub(super) fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
         tokens.next_multiple_of(G)
     };
     let mut sums = Sums::<V, TOKENS>::new(v);
-    for (place, index) in tiles.enumerate() {
-        let tile = matrix.tile(index);
+    let mut next = None;
+    for (place, index) in tiles.clone().enumerate() {
+        let tile = next.unwrap_or_else(|| matrix.tile(index));
+        next = (index + 1 < tiles.end).then(|| matrix.tile(index + 1));
+        // Behind the last one nothing is to come: its own lines are there already.
+        let ahead = next.unwrap_or(tile);
+        fetch_head(v, &ahead);
         for first_row in (0..TILE_ROWS).step_by(V::LANES) {
             let part = Part {
                 v,
                 tile: &tile,
+                ahead: &ahead,
                 first_row,
                 activations,
-                groups: tokens.div_ceil(G),
+                places: if TOKENS == 1 { 1 } else { activations.places() },
+                used,
             };
             sums.scaled[..used].fill([v.zero(); 2]);
             sums.mins[..used].fill([v.zero(); 2]);
@@ -169,13 +185,63 @@ pub(super) const BYTE: u8 = Kind::Byte as u8;
 struct Part<'a, V> {
     v: V,
     tile: &'a Tile<'a>,
+    /// The tile that comes into the caches meanwhile.
+    ahead: &'a Tile<'a>,
     first_row: usize,
     activations: &'a Activations,
-    /// Groups of tokens.
-    groups: usize,
+    /// As many entries has a block in what belongs to the activations.
+    places: usize,
+    /// As many of them are used: all tokens, in whole groups.
+    used: usize,
+}
+
+/// Asks the memory for what a tile has beside its quants.
+#[inline(always)]
+fn fetch_head<V: Lanes>(v: V, tile: &Tile<'_>) {
+    for bytes in [tile.scales, tile.mins, tile.subscales, tile.submins] {
+        for line in bytes.as_chunks::<GROUP_BYTES>().0 {
+            v.prefetch(&line[0]);
+        }
+    }
+}
+
+/// The activations of 32 columns, `[places]`.
+struct BlockInputs<'a> {
+    quants: &'a [[i8; BLOCK]],
+    pair_zeros: &'a [i32],
+    zeros: &'a [i32],
+}
+
+impl<'a> BlockInputs<'a> {
+    /// The same in groups of `G` tokens.
+    #[inline(always)]
+    fn groups<const G: usize>(&self) -> impl Iterator<Item = Inputs<'a, G>> + use<'a, G> {
+        let quants = self.quants.as_chunks::<G>().0.iter();
+        let zeros = self.zeros.as_chunks::<G>().0;
+        let starts = self.pair_zeros.as_chunks::<G>().0.iter().zip(zeros);
+        quants
+            .zip(starts)
+            .map(|(quants, (pair_zeros, zeros))| Inputs {
+                quants,
+                pair_zeros,
+                zeros,
+            })
+    }
 }
 
 impl<V: Products> Part<'_, V> {
+    /// Asks the memory for a block's quants of the next tile: for some lines, the other parts of the tile ask for the
+    /// others.
+    #[inline(always)]
+    fn fetch(&self, quants: &[u8]) {
+        let (part, parts) = (self.first_row / V::LANES, TILE_ROWS / V::LANES);
+        for lines in quants.as_chunks::<GROUP_BYTES>().0.chunks(parts) {
+            if let Some(line) = lines.get(part) {
+                self.v.prefetch(&line[0]);
+            }
+        }
+    }
+
     /// These rows' bytes of line `line` of a block's quants.
     #[inline(always)]
     fn line(&self, quants: &[u8], line: usize) -> V::Int {
@@ -183,32 +249,33 @@ impl<V: Products> Part<'_, V> {
             .load_bytes(&quants[line * GROUP_BYTES + 4 * self.first_row..])
     }
 
-    /// These rows' scales of block `block`, each in the low half of its lane.
+    /// The quants of so many bytes at a time, and those of the next tile.
     #[inline(always)]
-    fn scales(&self, scales: &[u8], block: usize) -> V::Int {
-        self.v
-            .widen_u16_bytes(&scales[2 * (block * TILE_ROWS + self.first_row)..])
+    fn quants(&self, bytes: usize) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let next = self.ahead.quants.chunks_exact(bytes);
+        self.tile.quants.chunks_exact(bytes).zip(next)
     }
 
-    /// The entries of block `block` among those of all, in groups of `G` tokens.
+    /// These rows' scales among those of a block, each in the low half of its lane.
     #[inline(always)]
-    fn groups<'i, T, const G: usize>(&self, all: &'i [T], block: usize) -> &'i [[T; G]] {
-        let places = self.activations.places();
-        &all[block * places..][..places].as_chunks::<G>().0[..self.groups]
+    fn scales(&self, of_block: &[u8]) -> V::Int {
+        self.v.widen_u16_bytes(&of_block[2 * self.first_row..])
     }
 
-    /// The activations of the 32 columns of block `block`, in groups of `G` tokens.
+    /// The activations, block by block of 32 columns.
     #[inline(always)]
-    fn inputs<const G: usize>(&self, block: usize) -> impl Iterator<Item = Inputs<'_, G>> {
-        let quants = self.groups(&self.activations.quants, block).iter();
-        let pair_sums = self.groups(&self.activations.pair_sums, block);
-        let zeros = self.groups(&self.activations.zeros, block);
-        let all = quants.zip(pair_sums).zip(zeros);
-        all.map(|((quants, pair_sums), zeros)| Inputs {
-            quants,
-            pair_sums,
-            zeros,
-        })
+    fn inputs(&self) -> impl Iterator<Item = BlockInputs<'_>> {
+        let (all, places) = (self.activations, self.places);
+        let quants = all.quants.chunks_exact(places);
+        let zeros = all.zeros.chunks_exact(places);
+        let starts = all.pair_zeros.chunks_exact(places).zip(zeros);
+        quants
+            .zip(starts)
+            .map(|(quants, (pair_zeros, zeros))| BlockInputs {
+                quants,
+                pair_zeros,
+                zeros,
+            })
     }
 
     /// Kinds with a scale for 32 columns.
@@ -223,19 +290,25 @@ impl<V: Products> Part<'_, V> {
             FIVE => NIBBLE_BYTES + GROUP_BYTES,
             _ => 2 * NIBBLE_BYTES,
         };
-        for (block, quants) in self.tile.quants.chunks_exact(bytes).enumerate() {
+        let quants = self.quants(bytes);
+        let scales = self.tile.scales.chunks_exact(SCALE_BYTES);
+        let mut mins = self.tile.mins.chunks_exact(SCALE_BYTES);
+        let mantissas = self.activations.mantissas.chunks_exact(self.places);
+        let blocks = quants.zip(scales).zip(self.inputs().zip(mantissas));
+        for (((quants, next), scales), (inputs, mantissas)) in blocks {
+            self.fetch(next);
             let weights = self.unpack::<KIND>(quants);
-            let scales = self.scales(self.tile.scales, block);
-            let mins = if KIND == NIBBLE_MIN {
-                self.scales(self.tile.mins, block)
-            } else {
-                scales
+            let scales = self.scales(scales);
+            let mins = match mins.next() {
+                Some(mins) if KIND == NIBBLE_MIN => self.scales(mins),
+                _ => scales,
             };
-            let mantissas = self.groups::<_, G>(&self.activations.mantissas, block);
-            let scaled = sums.scaled.as_chunks_mut::<G>().0.iter_mut();
+            let scaled = sums.scaled[..self.used].as_chunks_mut::<G>().0.iter_mut();
             let sums = scaled.zip(sums.mins.as_chunks_mut::<G>().0);
-            let groups = self.inputs::<G>(block).zip(mantissas).zip(sums);
-            for ((inputs, mantissas), (scaled, min_sums)) in groups {
+            let mantissas = mantissas.as_chunks::<G>().0;
+            for ((inputs, mantissas), (scaled, min_sums)) in
+                inputs.groups().zip(mantissas).zip(sums)
+            {
                 let dots = v.block::<KIND, G>(&weights, &inputs);
                 for token in 0..G {
                     let mantissa = v.splat(mantissas[token]);
@@ -304,13 +377,18 @@ impl<V: Products> Part<'_, V> {
     ) {
         let v = self.v;
         let low_half = v.splat(0xffff);
-        for block in 0..self.activations.columns() / SUPER_BLOCK {
-            let used = self.groups * G;
-            sums.dots[..used].fill(v.zero());
-            sums.min_dots[..used].fill(v.zero());
-            for pair in 0..PARTS / 2 {
+        let mut inputs = self.inputs();
+        let mut quants = self.quants(2 * NIBBLE_BYTES);
+        let eights = self.activations.eights.chunks_exact(self.places);
+        for (block, eights) in eights.enumerate() {
+            sums.dots[..self.used].fill(v.zero());
+            sums.min_dots[..self.used].fill(v.zero());
+            for (pair, (quants, next)) in quants.by_ref().take(PARTS / 2).enumerate() {
+                let (Some(low_inputs), Some(high_inputs)) = (inputs.next(), inputs.next()) else {
+                    return;
+                };
+                self.fetch(next);
                 let first = block * PARTS + 2 * pair;
-                let quants = &self.tile.quants[first * NIBBLE_BYTES..][..2 * NIBBLE_BYTES];
                 let (low, high) = quants.split_at(NIBBLE_BYTES);
                 let (low, high) = (self.nibbles(low), self.nibbles(high));
                 let at = first * TILE_ROWS + 2 * self.first_row;
@@ -318,11 +396,11 @@ impl<V: Products> Part<'_, V> {
                 let min_factors = v.widen_u8(&self.tile.submins[at..]);
                 let low_factors = v.and(factors, low_half);
                 let high_factors = v.shr_each(factors, v.splat(16));
-                let eights = self.groups::<_, G>(&self.activations.eights, block);
-                let dots = sums.dots.as_chunks_mut::<G>().0.iter_mut();
+                let dots = sums.dots[..self.used].as_chunks_mut::<G>().0.iter_mut();
                 let totals = dots.zip(sums.min_dots.as_chunks_mut::<G>().0);
-                let inputs = self.inputs::<G>(first).zip(self.inputs::<G>(first + 1));
-                for ((inputs, eights), (dots, mins)) in inputs.zip(eights).zip(totals) {
+                let inputs = low_inputs.groups::<G>().zip(high_inputs.groups::<G>());
+                let inputs = inputs.zip(eights.as_chunks::<G>().0);
+                for ((inputs, eights), (dots, mins)) in inputs.zip(totals) {
                     v.scaled_nibbles(dots, &low, &inputs.0, low_factors);
                     v.scaled_nibbles(dots, &high, &inputs.1, high_factors);
                     for token in 0..G {
@@ -342,21 +420,35 @@ impl<V: Products> Part<'_, V> {
     fn super_blocks_of_six<const TOKENS: usize, const G: usize>(&self, sums: &mut Sums<V, TOKENS>) {
         let v = self.v;
         let low_half = v.splat(0xffff);
-        for block in 0..self.activations.columns() / SUPER_BLOCK {
-            sums.dots[..self.groups * G].fill(v.zero());
-            for part in block * PARTS..(block + 1) * PARTS {
-                let bytes = Kind::SixSuper.quant_bytes();
-                let weights = self.six(&self.tile.quants[part * bytes..][..bytes]);
-                let at = 2 * (part * TILE_ROWS + self.first_row);
-                let factors = v.widen_i8(&self.tile.subscales[at..]);
-                let factors = [v.and(factors, low_half), v.shr_each(factors, v.splat(16))];
-                let zeros = self.groups::<_, G>(&self.activations.zeros_of_8, part);
-                let dots = sums.dots.as_chunks_mut::<G>().0;
-                for ((inputs, zeros), dots) in self.inputs::<G>(part).zip(zeros).zip(dots) {
-                    v.scaled_six(dots, &weights, &inputs, zeros, factors);
-                }
+        let bytes = Kind::SixSuper.quant_bytes();
+        let of_8 = self.activations.zeros_of_8.chunks_exact(self.places);
+        let of_16 = &self.activations.pair_zeros_of_16;
+        let zeros = of_8.zip(of_16.chunks_exact(self.places));
+        let quants = self.quants(bytes);
+        let factors = self.tile.subscales.chunks_exact(2 * TILE_ROWS);
+        let parts = quants.zip(factors).zip(self.inputs().zip(zeros));
+        for (part, (((quants, next), factors), (inputs, zeros))) in parts.enumerate() {
+            if part % PARTS == 0 {
+                sums.dots[..self.used].fill(v.zero());
             }
-            self.add_super_block(self.tile.scales, block, &sums.dots, &mut sums.scaled);
+            self.fetch(next);
+            let weights = self.six(quants);
+            let factors = v.widen_i8(&factors[2 * self.first_row..]);
+            let factors = [v.and(factors, low_half), v.shr_each(factors, v.splat(16))];
+            let zeros = zeros
+                .0
+                .as_chunks::<G>()
+                .0
+                .iter()
+                .zip(zeros.1.as_chunks::<G>().0);
+            let dots = sums.dots[..self.used].as_chunks_mut::<G>().0;
+            for ((inputs, (of_8, pairs_of_16)), dots) in inputs.groups().zip(zeros).zip(dots) {
+                let zeros = SixZeros { of_8, pairs_of_16 };
+                v.scaled_six(dots, &weights, &inputs, &zeros, factors);
+            }
+            if part % PARTS == PARTS - 1 {
+                self.add_super_block(self.tile.scales, part / PARTS, &sums.dots, &mut sums.scaled);
+            }
         }
     }
 
@@ -370,9 +462,8 @@ impl<V: Products> Part<'_, V> {
         sums: &mut [Wide<V>; TOKENS],
     ) {
         let v = self.v;
-        let scales = self.scales(scales, block);
-        let places = self.activations.places();
-        let mantissas = &self.activations.mantissas[block * places..][..places];
+        let scales = self.scales(&scales[block * SCALE_BYTES..]);
+        let mantissas = &self.activations.mantissas[block * self.places..][..self.used];
         for ((mantissa, dot), sums) in mantissas.iter().zip(dots).zip(sums) {
             add_scaled(v, sums, *dot, v.madd(scales, v.splat(*mantissa)));
         }
@@ -403,10 +494,12 @@ impl<V: Products> Part<'_, V> {
     /// 14-bit weights and 12-bit activations.
     #[inline(always)]
     fn wide_blocks<const TOKENS: usize>(&self, sums: &mut Sums<V, TOKENS>, tokens: usize) {
-        let (v, places) = (self.v, self.activations.places());
-        let blocks = self.tile.quants.chunks_exact(Kind::Wide.quant_bytes());
-        for (block, quants) in blocks.enumerate() {
-            let scales = self.scales(self.tile.scales, block);
+        let (v, places) = (self.v, self.places);
+        let quants = self.quants(Kind::Wide.quant_bytes());
+        let blocks = quants.zip(self.tile.scales.chunks_exact(SCALE_BYTES));
+        for (block, ((quants, next), scales)) in blocks.enumerate() {
+            self.fetch(next);
+            let scales = self.scales(scales);
             for token in 0..tokens {
                 let at = block * places + token;
                 let mut dot = v.zero();
@@ -457,12 +550,6 @@ impl<V: Products> Part<'_, V> {
         let factors = v.as_floats(v.shl::<23>(v.add(exponents, v.splat(127))));
         v.mul_f32(v.to_f32_64(sums[0], sums[1]), factors)
     }
-}
-
-/// The first two numbers as one, the first one low.
-#[inline(always)]
-pub(super) fn two_i16(pair: &[i16]) -> i32 {
-    i32::from(pair[1]) << 16 | i32::from(pair[0].cast_unsigned())
 }
 
 /// `sums += dots * scales`, in 64 bits.

@@ -4,7 +4,7 @@
 //! after each half of one), because every block has scales of its own; from there on vectors do the rest.
 
 use super::lanes::{Avx512, Lanes, NoTiles};
-use super::products::{self, BYTE, FIVE, Inputs, NIBBLE_MIN, Products};
+use super::products::{self, BYTE, FIVE, Inputs, NIBBLE_MIN, Products, SixZeros};
 use crate::layout::activations::Activations;
 use crate::layout::{BLOCK, GROUP_BYTES, Matrix, TILE_ROWS};
 use crate::simd::MAX_BLOCK_TOKENS;
@@ -217,7 +217,7 @@ impl<T: Tiles> Products for Avx512<T> {
         totals: &mut [Self::Int; G],
         weights: &[Self::Int; 8],
         inputs: &Inputs<'_, G>,
-        zeros_of_8: &[[i32; 4]; G],
+        zeros: &SixZeros<'_, G>,
         factors: [Self::Int; 2],
     ) {
         let weights = self.stored(weights);
@@ -226,7 +226,7 @@ impl<T: Tiles> Products for Avx512<T> {
             T::half_block(sixteen(inputs.quants), &weights, half, &mut sums);
             // 16 columns need 17 bits: a 32-bit product with the sign-extended factor.
             let factor = self.sar::<16>(self.shl::<16>(factor));
-            for (total, (sum, zeros)) in totals.iter_mut().zip(sums.iter().zip(zeros_of_8)) {
+            for (total, (sum, zeros)) in totals.iter_mut().zip(sums.iter().zip(zeros.of_8)) {
                 let zero = self.splat(zeros[2 * half] + zeros[2 * half + 1]);
                 let sum = self.add(self.load_i32(sum), zero);
                 *total = self.add(*total, self.mul(sum, factor));

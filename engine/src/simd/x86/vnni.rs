@@ -12,7 +12,7 @@
 //! | -32..=31 | 8 | 32 * 127 * 8 = 32,512 |
 
 use super::lanes::Dot;
-use super::products::{BYTE, FIVE, Inputs, NIBBLE_MIN, Products};
+use super::products::{BYTE, FIVE, Inputs, NIBBLE_MIN, Products, SixZeros};
 
 impl<V: Dot> Products for V {
     #[inline(always)]
@@ -61,12 +61,12 @@ impl<V: Dot> Products for V {
         totals: &mut [V::Int; G],
         weights: &[V::Int; 8],
         inputs: &Inputs<'_, G>,
-        zeros_of_8: &[[i32; 4]; G],
+        zeros: &SixZeros<'_, G>,
         factors: [V::Int; 2],
     ) {
         for (eight, weights) in weights.as_chunks::<2>().0.iter().enumerate() {
             let mut sums = [self.zero(); G];
-            for (sum, zeros) in sums.iter_mut().zip(zeros_of_8) {
+            for (sum, zeros) in sums.iter_mut().zip(zeros.of_8) {
                 *sum = self.splat(zeros[eight]);
             }
             add_dots(self, &mut sums, weights, inputs, 2 * eight);
