@@ -14,35 +14,38 @@
 //! Bytes are two nibbles, `16 * (high - 8) + low`, each summed on its own. A single `VPMADDUBSW` never saturates:
 //! 63 * 127 * 2 = 16,002.
 
-use super::lanes::{Avx2, Lanes};
-use super::products::{BYTE, FIVE, Inputs, NIBBLE, Products, SixZeros};
+use super::lanes::{Avx2, Lanes, NoDot};
+use super::products::{
+    BYTE, FIVE, Inputs, NIBBLE, Products, SixZeros, Wide, add_multiple, add_scaled,
+};
 use crate::layout::activations::two_i16;
 use core::arch::x86_64::__m256i;
 
-type V = Avx2<false>;
+type V = Avx2<NoDot>;
 
 impl Products for V {
     #[inline(always)]
-    fn block<const KIND: u8, const G: usize>(
+    fn add_block<const KIND: u8, const G: usize>(
         self,
+        totals: &mut [Wide<Self>; G],
         weights: &[__m256i; 8],
         inputs: &Inputs<'_, G>,
-    ) -> [__m256i; G] {
-        let mut dots = [self.zero(); G];
-        for (token, dot) in dots.iter_mut().enumerate() {
-            let eights = self.splat(inputs.pair_zeros[token]);
-            let start = match KIND {
-                NIBBLE | BYTE => eights,
-                FIVE => self.add16(eights, eights),
-                _ => self.zero(),
-            };
-            *dot = if KIND == BYTE {
-                self.bytes(start, weights, inputs, token)
+        scales: __m256i,
+        mantissas: &[i32; G],
+    ) {
+        let both = twice(self, scales);
+        for (token, totals) in totals.iter_mut().enumerate() {
+            let start = start::<KIND, G>(self, inputs, token);
+            if KIND == BYTE {
+                let dots = self.bytes(start, weights, inputs, token);
+                let scales = self.madd(scales, self.splat(mantissas[token]));
+                add_scaled(self, totals, dots, scales);
             } else {
-                self.madd(sums(self, start, weights, inputs, token, 0), ones(self))
-            };
+                // Below 2^31: at most 16 * 127 * 32 * 32,767.
+                let scaled = self.madd(sums(self, start, weights, inputs, token, 0), both);
+                add_multiple(self, totals, scaled, mantissas[token]);
+            }
         }
-        dots
     }
 
     #[inline(always)]
@@ -102,6 +105,17 @@ impl V {
         let low = self.madd(sums(self, self.zero(), &low, inputs, token, 0), ones(self));
         let sixteens = self.splat(two_i16(&[16, 16]));
         self.madd_add(low, sums(self, start, &high, inputs, token, 0), sixteens)
+    }
+}
+
+/// Where the 16-bit sums of one token begin.
+#[inline(always)]
+fn start<const KIND: u8, const G: usize>(v: V, inputs: &Inputs<'_, G>, token: usize) -> __m256i {
+    let eights = v.splat(inputs.pair_zeros[token]);
+    match KIND {
+        NIBBLE | BYTE => eights,
+        FIVE => v.add16(eights, eights),
+        _ => v.zero(),
     }
 }
 

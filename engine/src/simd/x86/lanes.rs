@@ -153,9 +153,17 @@ pub(super) trait Dot: Lanes {
     fn dot(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int;
 }
 
-/// AVX2, and AVX-VNNI if `VNNI`.
+/// AVX2, and an instruction for dot products `T`.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2<const VNNI: bool>(());
+pub(super) struct Avx2<T>(PhantomData<T>);
+
+/// No instruction for dot products.
+#[derive(Clone, Copy)]
+pub(super) struct NoDot(());
+
+/// AVX-VNNI.
+#[derive(Clone, Copy)]
+pub(super) struct AvxVnni(());
 
 /// AVX-512 F, BW, DQ, VL and VNNI, and tile registers `T`.
 #[derive(Clone, Copy)]
@@ -165,11 +173,11 @@ pub(super) struct Avx512<T>(PhantomData<T>);
 #[derive(Clone, Copy)]
 pub(super) struct NoTiles(());
 
-impl<const VNNI: bool> Avx2<VNNI> {
+impl<T> Avx2<T> {
     /// # Safety
     /// The processor has AVX2 (and AVX-VNNI), and its state is enabled.
     pub(super) unsafe fn assume() -> Self {
-        Self(())
+        Self(PhantomData)
     }
 }
 
@@ -430,7 +438,7 @@ impl Dot for Avx512<NoTiles> {
     }
 }
 
-impl<const VNNI: bool> Lanes for Avx2<VNNI> {
+impl<T: Copy> Lanes for Avx2<T> {
     const LANES: usize = 8;
     type Int = __m256i;
     type Float = __m256;
@@ -659,14 +667,14 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 }
 
-impl Avx2<false> {
+impl Avx2<NoDot> {
     single! {
         pub(super) pairs(a: Int, b: Int) -> Int = _mm256_maddubs_epi16;
         pub(super) add16(a: Int, b: Int) -> Int = _mm256_add_epi16;
     }
 }
 
-impl Dot for Avx2<true> {
+impl Dot for Avx2<AvxVnni> {
     single! {
         dot(sum: Int, a: Int, b: Int) -> Int = _mm256_dpbusd_avx_epi32;
     }
@@ -674,7 +682,7 @@ impl Dot for Avx2<true> {
 
 /// Four 64-bit lanes.
 #[inline(always)]
-fn numbers<const VNNI: bool>(v: Avx2<VNNI>, x: __m256i) -> [i64; 4] {
+fn numbers<T: Copy>(v: Avx2<T>, x: __m256i) -> [i64; 4] {
     let mut lanes = [0; 8];
     v.store_i32(x, &mut lanes);
     let number = |pair: &[i32; 2]| i64::from(pair[1]) << 32 | i64::from(pair[0].cast_unsigned());

@@ -15,7 +15,7 @@ use crate::layout::activations::{Activations, BlockMut};
 use crate::workers::Columns;
 use core::ops::Range;
 use features::Features;
-use lanes::{Avx2, Avx512, NoTiles};
+use lanes::{Avx2, Avx512, AvxVnni, NoDot, NoTiles};
 use tiles::Amx;
 
 /// The sets that this processor can run, the fastest one first: the only way to reach the functions of this module.
@@ -116,14 +116,14 @@ macro_rules! kernels {
 kernels!(
     avx2_only,
     "avx2",
-    Avx2<false>,
+    Avx2<NoDot>,
     products::multiply::<_, 1>,
     "avx2"
 );
 kernels!(
     avx_vnni,
     "avx-vnni",
-    Avx2<true>,
+    Avx2<AvxVnni>,
     products::multiply::<_, 4>,
     "avx2,avxvnni"
 );
@@ -142,17 +142,29 @@ kernels!(
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 );
 
-/// The kernels for AMX with its instructions emulated, where all else is there.
+/// The kernels for AVX-VNNI and for AMX with these instructions emulated, where all else is there.
 #[cfg(test)]
-pub(super) fn emulated_amx() -> Option<&'static Kernels> {
-    Features::of_this_processor()
-        .avx512
-        .then_some(&emulated::KERNELS)
+pub(super) fn emulated() -> impl Iterator<Item = &'static Kernels> {
+    let has = Features::of_this_processor();
+    [
+        has.avx2.then_some(&emulated_vnni::KERNELS),
+        has.avx512.then_some(&emulated_amx::KERNELS),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 #[cfg(test)]
 kernels!(
-    emulated,
+    emulated_vnni,
+    "avx-vnni, emulated",
+    Avx2<vnni::Emulated>,
+    products::multiply::<_, 4>,
+    "avx2"
+);
+#[cfg(test)]
+kernels!(
+    emulated_amx,
     "amx-int8, emulated",
     Avx512<tiles::Emulated>,
     tiles::multiply,

@@ -11,12 +11,16 @@ use core::ops::Range;
 /// How unsigned weights of eight groups of four columns meet signed activations. Weights have a zero point of 8
 /// ([`Kind::Nibble`], [`Kind::NibbleSuper`]), 16, 32 or 128, or none.
 pub(super) trait Products: Lanes {
-    /// Products of 32 columns, the zero point of `KIND` taken off, added in 32 bits.
-    fn block<const KIND: u8, const G: usize>(
+    /// Adds to `sums` scale * mantissa * products of 32 columns, the zero point of `KIND` taken off, in 64 bits. Each
+    /// row has its scale, 16 bits in the low half of its lane, and each token its mantissa.
+    fn add_block<const KIND: u8, const G: usize>(
         self,
+        sums: &mut [Wide<Self>; G],
         weights: &[Self::Int; 8],
         inputs: &Inputs<'_, G>,
-    ) -> [Self::Int; G];
+        scales: Self::Int,
+        mantissas: &[i32; G],
+    );
 
     /// Adds to `totals` factor * products of 32 columns, factors below 64 in the low half of their lanes. The weights
     /// may have a zero point of 8 here that is not theirs: [`Products::without_zero`] puts back what is missing.
@@ -74,7 +78,7 @@ impl<const G: usize> Inputs<'_, G> {
 const SCALE_BYTES: usize = 2 * TILE_ROWS;
 
 /// 64-bit sums of a vector's rows: the even ones and the odd ones.
-type Wide<V> = [<V as Lanes>::Int; 2];
+pub(super) type Wide<V> = [<V as Lanes>::Int; 2];
 
 /// Sums of some rows of a tile for each token.
 struct Sums<V: Lanes, const TOKENS: usize> {
@@ -309,14 +313,11 @@ impl<V: Products> Part<'_, V> {
             for ((inputs, mantissas), (scaled, min_sums)) in
                 inputs.groups().zip(mantissas).zip(sums)
             {
-                let dots = v.block::<KIND, G>(&weights, &inputs);
-                for token in 0..G {
-                    let mantissa = v.splat(mantissas[token]);
-                    add_scaled(v, &mut scaled[token], dots[token], v.madd(scales, mantissa));
-                    if KIND == NIBBLE_MIN {
-                        let eight = v.splat(-inputs.zeros[token]);
-                        add_scaled(v, &mut min_sums[token], eight, v.madd(mins, mantissa));
-                    }
+                v.add_block::<KIND, G>(scaled, &weights, &inputs, scales, mantissas);
+                for token in 0..if KIND == NIBBLE_MIN { G } else { 0 } {
+                    // 8 * sum has 16 bits, a minimum 15 and a sign.
+                    let mins = v.madd(mins, v.splat(-inputs.zeros[token]));
+                    add_multiple(v, &mut min_sums[token], mins, mantissas[token]);
                 }
             }
         }
@@ -552,9 +553,17 @@ impl<V: Products> Part<'_, V> {
     }
 }
 
+/// `sums += x * factor`, in 64 bits.
+#[inline(always)]
+pub(super) fn add_multiple<V: Lanes>(v: V, sums: &mut Wide<V>, x: V::Int, factor: i32) {
+    let factor = v.splat(factor);
+    sums[0] = v.add64(sums[0], v.mul_even(x, factor));
+    sums[1] = v.add64(sums[1], v.mul_even(v.odd(x), factor));
+}
+
 /// `sums += dots * scales`, in 64 bits.
 #[inline(always)]
-fn add_scaled<V: Lanes>(v: V, sums: &mut Wide<V>, dots: V::Int, scales: V::Int) {
+pub(super) fn add_scaled<V: Lanes>(v: V, sums: &mut Wide<V>, dots: V::Int, scales: V::Int) {
     sums[0] = v.add64(sums[0], v.mul_even(dots, scales));
     sums[1] = v.add64(sums[1], v.mul_even(v.odd(dots), v.odd(scales)));
 }

@@ -4,13 +4,12 @@
 //! after each half of one), because every block has scales of its own; from there on vectors do the rest.
 
 use super::lanes::{Avx512, Lanes, NoTiles};
-use super::products::{self, BYTE, FIVE, Inputs, NIBBLE_MIN, Products, SixZeros};
+use super::products::{self, BYTE, FIVE, Inputs, NIBBLE_MIN, Products, SixZeros, Wide, add_scaled};
 use crate::layout::activations::Activations;
 use crate::layout::{BLOCK, GROUP_BYTES, Matrix, TILE_ROWS};
 use crate::simd::MAX_BLOCK_TOKENS;
 use crate::workers::Columns;
 use core::arch::asm;
-use core::array;
 use core::ops::Range;
 
 /// Tokens in a tile.
@@ -168,24 +167,29 @@ fn sixteen<T, const G: usize>(all: &[T; G]) -> &[T; TOKENS] {
 /// For groups of `G` = 16 tokens only.
 impl<T: Tiles> Products for Avx512<T> {
     #[inline(always)]
-    fn block<const KIND: u8, const G: usize>(
+    fn add_block<const KIND: u8, const G: usize>(
         self,
+        totals: &mut [Wide<Self>; G],
         weights: &[Self::Int; 8],
         inputs: &Inputs<'_, G>,
-    ) -> [Self::Int; G] {
+        scales: Self::Int,
+        mantissas: &[i32; G],
+    ) {
         let mut sums = [[0; TILE_ROWS]; TOKENS];
         T::block(sixteen(inputs.quants), &self.stored(weights), &mut sums);
-        array::from_fn(|token| {
-            let sum = self.load_i32(&sums[token]);
+        for (token, total) in totals.iter_mut().enumerate() {
             // -8 times the sum of the activations.
             let zero = self.splat(inputs.zeros[token]);
-            match KIND {
-                NIBBLE_MIN => sum,
-                FIVE => self.add(sum, self.shl::<1>(zero)),
-                BYTE => self.add(sum, self.shl::<4>(zero)),
-                _ => self.add(sum, zero),
-            }
-        })
+            let zero = match KIND {
+                NIBBLE_MIN => self.zero(),
+                FIVE => self.shl::<1>(zero),
+                BYTE => self.shl::<4>(zero),
+                _ => zero,
+            };
+            let sum = self.add(self.load_i32(&sums[token]), zero);
+            let scales = self.madd(scales, self.splat(mantissas[token]));
+            add_scaled(self, total, sum, scales);
+        }
     }
 
     #[inline(always)]

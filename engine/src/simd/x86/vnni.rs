@@ -12,15 +12,20 @@
 //! | -32..=31 | 8 | 32 * 127 * 8 = 32,512 |
 
 use super::lanes::Dot;
-use super::products::{BYTE, FIVE, Inputs, NIBBLE_MIN, Products, SixZeros};
+#[cfg(test)]
+use super::lanes::{Avx2, Lanes};
+use super::products::{BYTE, FIVE, Inputs, NIBBLE_MIN, Products, SixZeros, Wide, add_scaled};
 
 impl<V: Dot> Products for V {
     #[inline(always)]
-    fn block<const KIND: u8, const G: usize>(
+    fn add_block<const KIND: u8, const G: usize>(
         self,
+        totals: &mut [Wide<V>; G],
         weights: &[V::Int; 8],
         inputs: &Inputs<'_, G>,
-    ) -> [V::Int; G] {
+        scales: V::Int,
+        mantissas: &[i32; G],
+    ) {
         // -8 times the sum.
         let mut sums = splats(self, inputs.zeros);
         for sum in &mut sums {
@@ -32,7 +37,9 @@ impl<V: Dot> Products for V {
             };
         }
         add_dots(self, &mut sums, weights, inputs, 0);
-        sums
+        for ((total, sum), mantissa) in totals.iter_mut().zip(sums).zip(mantissas) {
+            add_scaled(self, total, sum, self.madd(scales, self.splat(*mantissa)));
+        }
     }
 
     #[inline(always)]
@@ -102,5 +109,26 @@ fn add_dots<V: Dot, const G: usize>(
         for (token, sum) in sums.iter_mut().enumerate() {
             *sum = v.dot(*sum, *weight, inputs.four(v, token, first + group));
         }
+    }
+}
+
+/// The instruction in plain code, for tests on processors without it.
+#[cfg(test)]
+#[derive(Clone, Copy)]
+pub(super) struct Emulated;
+
+#[cfg(test)]
+impl Dot for Avx2<Emulated> {
+    fn dot(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int {
+        let (mut sums, mut unsigned, mut signed) = ([0; 8], [0; 32], [0; 32]);
+        self.store_i32(sum, &mut sums);
+        self.store_bytes(a, &mut unsigned);
+        self.store_bytes(b, &mut signed);
+        let products = unsigned.iter().zip(&signed);
+        let products = products.map(|(a, b)| i32::from(*a) * i32::from(b.cast_signed()));
+        for (lane, product) in products.enumerate() {
+            sums[lane / 4] += product;
+        }
+        self.load_i32(&sums)
     }
 }
