@@ -5,7 +5,7 @@
 //! there the oracle gets the pre-tokenizer of the model's own tokenizer.json instead, and the
 //! normaliser, vocabulary, merges and special tokens stay candle's.
 //!
-//! `CLOISTER_ORACLE_MODEL=model.gguf cargo test -p cloister-tests --release --test oracle_tokenizer -- --ignored`
+//! `CLOISTER_ORACLE_MODEL=model.gguf cargo test -p cloister-tests --features slow --release --test oracle_tokenizer -- --ignored`
 
 use std::{env, fs::File, io::BufReader};
 

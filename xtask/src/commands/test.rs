@@ -19,8 +19,8 @@ use crate::workspace::{Workspace, cargo};
 /// Tells the tests which GGUF the engine is compared on; read by `tests/`.
 pub const ORACLE_MODEL: &str = "CLOISTER_ORACLE_MODEL";
 
-/// The package with the tests that need a guest or a model.
-const END_TO_END_PACKAGE: &str = "cloister-tests";
+/// The feature with the tests that need a guest or a model.
+const SLOW_TESTS: &str = "cloister-tests/slow";
 
 /// Debian's build of OVMF, which is another SNP guest than ours.
 const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
@@ -69,7 +69,7 @@ pub fn run(workspace: &Workspace, arguments: &TestArgs) -> Result<Outcome, Comma
         command(
             workspace,
             "lints",
-            &mut lints(&["--workspace", "--all-targets"]),
+            &mut lints(&["--workspace", "--all-targets", "--features", SLOW_TESTS]),
         )
     });
     step("lints of the guest programs", &|| {
@@ -86,16 +86,7 @@ pub fn run(workspace: &Workspace, arguments: &TestArgs) -> Result<Outcome, Comma
         command(workspace, "emulator-lints", &mut lints(&words))
     });
     step("unit tests", &|| {
-        let mut tests = cargo();
-        tests.args([
-            "test",
-            "--locked",
-            "--no-fail-fast",
-            "--workspace",
-            "--exclude",
-            END_TO_END_PACKAGE,
-        ]);
-        command(workspace, "unit-tests", &mut tests)
+        command(workspace, "unit-tests", &mut tests(&[]))
     });
     step("documentation", &|| {
         let mut doc = cargo();
@@ -324,7 +315,7 @@ fn budget(workspace: &Workspace) -> Result<Verdict, CommandError> {
 
 fn oracle(workspace: &Workspace) -> Result<Verdict, CommandError> {
     let model = models::fetch(&models::TINY, &workspace.models())?;
-    let mut tests = end_to_end_tests(&["--test", "oracle_*", "--", "--include-ignored"]);
+    let mut tests = slow_tests(&["oracle_*"]);
     tests
         .env(ORACLE_MODEL, &model.path)
         .env("CANDLE_DEQUANTIZE_ALL", "1");
@@ -334,8 +325,7 @@ fn oracle(workspace: &Workspace) -> Result<Verdict, CommandError> {
 fn end_to_end(workspace: &Workspace) -> Result<Verdict, CommandError> {
     let qemu = Qemu::find_or_install()?;
     eprintln!("QEMU {}, {}", qemu.version(), Accelerator::Tcg.describe());
-    let words = ["--lib", "--test", "end_to_end", "--test", "guest_faults"];
-    let mut tests = end_to_end_tests(&[&words[..], &["--test", "smp"]].concat());
+    let mut tests = slow_tests(&["end_to_end", "guest_faults", "smp"]);
     command(workspace, "end-to-end", &mut tests)
 }
 
@@ -345,33 +335,25 @@ fn emulated(workspace: &Workspace) -> Result<Verdict, CommandError> {
     if !Path::new(OVMF).is_file() {
         install::install(&install::OVMF)?;
     }
-    let mut tests = cargo();
-    tests.args([
-        "test",
-        "--locked",
-        "--no-fail-fast",
-        "-p",
-        END_TO_END_PACKAGE,
-    ]);
-    tests.args(["-p", "cloister-emulator", "--test", "snp_emulated"]);
-    tests.args(["--test", "snp_hostile", "--test", "in_qemu"]);
-    tests.args(["--", "--include-ignored"]);
+    let mut tests = slow_tests(&["snp_emulated", "snp_hostile", "in_qemu"]);
     command(workspace, "snp-emulated", &mut tests)
 }
 
-/// In the profile that xtask itself is built in: its parts are there already.
-fn end_to_end_tests(words: &[&str]) -> Command {
+/// Tests of the whole workspace: whatever part of them is run, dependencies have the same features and are built once.
+fn tests(words: &[&str]) -> Command {
     let mut tests = cargo();
     tests
-        .args([
-            "test",
-            "--locked",
-            "--no-fail-fast",
-            "-p",
-            END_TO_END_PACKAGE,
-        ])
+        .args(["test", "--locked", "--no-fail-fast", "--workspace"])
         .args(words);
     tests
+}
+
+/// Tests by the names of their programs, also those that are ignored otherwise.
+fn slow_tests(names: &[&str]) -> Command {
+    let mut words = vec!["--features", SLOW_TESTS];
+    words.extend(names.iter().flat_map(|name| ["--test", name]));
+    words.extend(["--", "--include-ignored"]);
+    tests(&words)
 }
 
 fn describe(verdict: &Verdict) -> String {
