@@ -227,8 +227,7 @@ impl Spans {
 /// The parts of one tile.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tile<'p> {
-    /// Exponents of the scales and of the minima, by row.
-    pub(crate) exponents: [[i16; TILE_ROWS]; 2],
+    exponents: &'p [u8],
     /// 16 x i16 for each block.
     pub(crate) scales: &'p [u8],
     /// 16 x i16 for each block, or nothing.
@@ -236,6 +235,18 @@ pub(crate) struct Tile<'p> {
     pub(crate) subscales: &'p [u8],
     pub(crate) submins: &'p [u8],
     pub(crate) quants: &'p [u8],
+}
+
+impl Tile<'_> {
+    /// Exponents of the scales and of the minima, by row.
+    pub(crate) fn exponents(&self) -> [[i16; TILE_ROWS]; 2] {
+        let mut exponents = [[0; TILE_ROWS]; 2];
+        let all = exponents.as_flattened_mut().iter_mut();
+        for (exponent, bytes) in all.zip(self.exponents.as_chunks::<2>().0) {
+            *exponent = i16::from_le_bytes(*bytes);
+        }
+        exponents
+    }
 }
 
 /// A matrix of a pack: `rows` outputs of `columns` inputs.
@@ -289,16 +300,8 @@ impl<'p> Matrix<'p> {
     pub(crate) fn tile(&self, index: usize) -> Tile<'p> {
         let bytes = &self.data[index * self.tile_bytes..][..self.tile_bytes];
         let spans = Spans::of(self.kind, self.columns);
-        let mut exponents = [[0; TILE_ROWS]; 2];
-        for (exponent, bytes) in exponents
-            .as_flattened_mut()
-            .iter_mut()
-            .zip(bytes.as_chunks::<2>().0)
-        {
-            *exponent = i16::from_le_bytes(*bytes);
-        }
         Tile {
-            exponents,
+            exponents: &bytes[..EXPONENT_BYTES],
             scales: &bytes[EXPONENT_BYTES..spans.scales_end],
             mins: &bytes[spans.scales_end..spans.mins_end],
             subscales: &bytes[spans.mins_end..spans.subscales_end],

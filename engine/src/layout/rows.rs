@@ -16,8 +16,7 @@ pub fn row_to_f32(matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
     let tile = matrix.tile(row / TILE_ROWS);
     let lane = row % TILE_ROWS;
     let kind = matrix.kind();
-    let exponent = i32::from(tile.exponents[0][lane]);
-    let min_exponent = i32::from(tile.exponents[1][lane]);
+    let [exponent, min_exponent] = tile.exponents().map(|rows| i32::from(rows[lane]));
     for (block, out) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
         let quants = block_quants(kind, &tile, block, lane);
         let group = block * BLOCK / kind.block();

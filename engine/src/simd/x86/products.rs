@@ -143,10 +143,10 @@ pub(super) fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
     };
     let mut sums = Sums::<V, TOKENS>::new(v);
     let mut next = None;
-    for (place, index) in tiles.clone().enumerate() {
+    for (place, index) in tiles.enumerate() {
         let tile = next.unwrap_or_else(|| matrix.tile(index));
-        next = (index + 1 < tiles.end).then(|| matrix.tile(index + 1));
         // Behind the last one nothing is to come: its own lines are there already.
+        next = (index + 1 < matrix.tiles()).then(|| matrix.tile(index + 1));
         let ahead = next.unwrap_or(tile);
         fetch_head(v, &ahead);
         for first_row in (0..TILE_ROWS).step_by(V::LANES) {
@@ -154,6 +154,7 @@ pub(super) fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
                 v,
                 tile: &tile,
                 ahead: &ahead,
+                exponents: tile.exponents(),
                 first_row,
                 activations,
                 places: if TOKENS == 1 { 1 } else { activations.places() },
@@ -191,6 +192,8 @@ struct Part<'a, V> {
     tile: &'a Tile<'a>,
     /// The tile that comes into the caches meanwhile.
     ahead: &'a Tile<'a>,
+    /// See [`Tile::exponents`].
+    exponents: [[i16; TILE_ROWS]; 2],
     first_row: usize,
     activations: &'a Activations,
     /// As many entries has a block in what belongs to the activations.
@@ -526,7 +529,7 @@ impl<V: Products> Part<'_, V> {
     ) {
         let v = self.v;
         let exponent = self.activations.exponents[token];
-        let [scale, min] = &self.tile.exponents;
+        let [scale, min] = &self.exponents;
         let mut rows = self.floats(sums.scaled[token], scale, exponent + kind.scale_shift());
         if kind.has_min() {
             let mins = self.floats(sums.mins[token], min, exponent - MIN_SHIFT);
