@@ -164,7 +164,7 @@ impl Policy {
     ) -> Result<Appraisal, Refusal> {
         let mut carried = self.certificates.clone();
         carried
-            .add_file(&evidence.certificates)
+            .add_file(&evidence.enclosures.certificates)
             .map_err(Refusal::Certificates)?;
         let claims = Claims {
             epoch: evidence.epoch,
@@ -195,6 +195,7 @@ pub(crate) fn now_s() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cloister_protocol::evidence::Enclosures;
     use cloister_protocol::keyconfig::{Epoch, decode_list};
     use cloister_protocol::ohttp::Gateway;
     use getrandom::SysRng;
@@ -222,7 +223,7 @@ mod tests {
             key_configs: keys.key_configs(),
             epoch,
             nonce,
-            certificates: Vec::new(),
+            enclosures: Enclosures::default(),
         };
         let keys = decode_list(&evidence.key_configs).expect("just encoded");
         let policy = Policy {

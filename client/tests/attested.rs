@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use cloister_emulator::hierarchy::Hierarchy;
 use cloister_emulator::report::{CHIP_ID, Contents, LaunchParameters, SIGNED_BYTES, unsigned};
 use cloister_protocol::api::{media, paths};
-use cloister_protocol::evidence::{Evidence, Kind, parse_nonce, report_data};
+use cloister_protocol::evidence::{Enclosures, Evidence, Kind, parse_nonce, report_data};
 use cloister_protocol::keyconfig::Epoch;
 use cloister_protocol::ohttp::Gateway;
 use common::{ACCEPTED, File, REFUSED, text};
@@ -58,7 +58,10 @@ fn evidence(nonce: Option<[u8; 32]>) -> Evidence {
         key_configs: keys,
         epoch: epoch.number,
         nonce,
-        certificates: fs::read(platform().chain()).expect("the chain"),
+        enclosures: Enclosures {
+            certificates: fs::read(platform().chain()).expect("the chain"),
+            ..Enclosures::default()
+        },
     }
 }
 
@@ -139,7 +142,7 @@ fn saved_evidence_is_judged_without_a_network() {
 #[test]
 fn certificates_can_come_from_elsewhere() {
     let without = Evidence {
-        certificates: Vec::new(),
+        enclosures: Enclosures::default(),
         ..evidence(None)
     };
     let (status, text) = verify_file("bare.cbor", &without, &trust());
@@ -153,7 +156,10 @@ fn certificates_can_come_from_elsewhere() {
     let (status, text) = verify_file("certified.cbor", &without, &with);
     assert_eq!(status, Some(ACCEPTED), "{text}");
     let broken = Evidence {
-        certificates: b"no certificates".to_vec(),
+        enclosures: Enclosures {
+            certificates: b"no certificates".to_vec(),
+            ..Enclosures::default()
+        },
         ..evidence(None)
     };
     let (status, text) = verify_file("broken.cbor", &broken, &trust());

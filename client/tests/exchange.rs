@@ -10,7 +10,7 @@ use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::summarize::{Limits, Message, Request, Response, Style, Usage};
 use cloister_protocol::api::{media, paths};
 use cloister_protocol::bhttp;
-use cloister_protocol::evidence::{Evidence, Kind, parse_nonce};
+use cloister_protocol::evidence::{Enclosures, Evidence, Kind, parse_nonce};
 use cloister_protocol::ohttp::Gateway;
 use cloister_protocol::padding::BUCKETS_BYTES;
 use getrandom::SysRng;
@@ -129,7 +129,7 @@ fn answer(state: &mut State, target: &str, body: &[u8]) -> (u16, &'static str, V
                 key_configs,
                 epoch: 1,
                 nonce,
-                certificates: Vec::new(),
+                enclosures: Enclosures::default(),
             }
             .encode(),
         );

@@ -3,7 +3,7 @@
 use cloister_protocol::api::models::Models;
 use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::summarize::{Limits, Message, Request, Response, Style, Usage};
-use cloister_protocol::evidence::{self, Evidence, Kind};
+use cloister_protocol::evidence::{self, Enclosures, Evidence, Kind};
 use cloister_protocol::keyconfig::{self, Epoch, Kem, KeyConfig};
 use cloister_protocol::ohttp::{Client, Gateway, ResponseOpener, chunked};
 use cloister_protocol::test_rng::TestRng;
@@ -208,7 +208,11 @@ pub fn evidence_seeds() -> Vec<Vec<u8>> {
         key_configs: b"keys".to_vec(),
         epoch: 7,
         nonce: Some([9; 32]),
-        certificates: b"certificates".to_vec(),
+        enclosures: Enclosures {
+            certificates: b"certificates".to_vec(),
+            release_note: b"note".to_vec(),
+            release_proof: b"proof".to_vec(),
+        },
     };
     let cached = Evidence {
         nonce: None,

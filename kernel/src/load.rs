@@ -1,5 +1,5 @@
 //! Brings the host's files into private memory. Of the model pack nothing is believed that the image's
-//! manifest does not name by its digest; certificates are passed on unread.
+//! manifest does not name by its digest; what goes with the evidence is passed on unread.
 
 use crate::device::fw_cfg::{FwCfg, FwCfgError, Reader};
 use crate::memory::shared::SharedPool;
@@ -10,13 +10,17 @@ use cloister_boot::manifest::ModelRef;
 use cloister_engine::pack::format::CHUNK_BYTES;
 use cloister_engine::pack::{Head, PackError};
 use cloister_engine::workers::Workers;
-use cloister_protocol::evidence::MAX_CERTIFICATES_BYTES;
+use cloister_protocol::evidence::{Enclosures, MAX_ENCLOSURE_BYTES};
 use core::{fmt, mem};
 
 /// Name of the host's file with the model pack.
 pub const FILE: &str = "opt/cloister/model";
 /// Name of the host's file with the certificates that go with the guest's reports.
 pub const CERTIFICATES_FILE: &str = "opt/cloister/certificates";
+/// Name of the host's file with the image's entry in a transparency log.
+pub const RELEASE_NOTE_FILE: &str = "opt/cloister/release-note";
+/// Name of the host's file with the proof that the log has it.
+pub const RELEASE_PROOF_FILE: &str = "opt/cloister/release-proof";
 
 /// Why the model was not loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,13 +135,26 @@ pub fn model(
     chunks(&head, body, &mut reader, workers, progress)
 }
 
-/// The certificates that the host hands the guest; empty if it has none. They are not measured, and not
-/// read here: a client judges them.
-pub fn certificates(device: FwCfg<'_>, pool: &'static SharedPool) -> Result<Vec<u8>, FwCfgError> {
-    let Some(file) = device.find(CERTIFICATES_FILE)? else {
+/// What the host hands the guest to go with its evidence; empty where it has no such file. It is not measured, and not
+/// read here: a client judges it.
+pub fn enclosures(device: FwCfg<'_>, pool: &'static SharedPool) -> Result<Enclosures, FwCfgError> {
+    let enclosure = |name| enclosure(device, pool, name);
+    Ok(Enclosures {
+        certificates: enclosure(CERTIFICATES_FILE)?,
+        release_note: enclosure(RELEASE_NOTE_FILE)?,
+        release_proof: enclosure(RELEASE_PROOF_FILE)?,
+    })
+}
+
+fn enclosure(
+    device: FwCfg<'_>,
+    pool: &'static SharedPool,
+    name: &str,
+) -> Result<Vec<u8>, FwCfgError> {
+    let Some(file) = device.find(name)? else {
         return Ok(Vec::new());
     };
-    if file.bytes > MAX_CERTIFICATES_BYTES as u32 {
+    if file.bytes > MAX_ENCLOSURE_BYTES as u32 {
         return Err(FwCfgError::TooLong(file.bytes));
     }
     let mut bytes = vec![0; file.bytes as usize];

@@ -79,11 +79,12 @@ pub fn kernel_main(handover: &Handover) -> ! {
     smp::start(platform, clock, space.root(), cpus);
     let pack = prepare_memory(platform, device, space, &manifest, ram_bytes, &clock);
     smp::page_tables_are_final(clock);
-    let certificates = load::certificates(device, shared::pool());
-    let certificates = require(
-        certificates,
+    let enclosures = load::enclosures(device, shared::pool());
+    let enclosures = require(
+        enclosures,
         Reason::FirmwareConfig,
-        "the certificates (opt/cloister/certificates, at most 64 KiB) cannot be read",
+        "what goes with the evidence cannot be read (opt/cloister/certificates, release-note, release-proof: at most \
+         64 KiB each)",
     );
     #[cfg(feature = "selftest")]
     crate::selftest::run_on_another_cpu(device);
@@ -94,7 +95,7 @@ pub fn kernel_main(handover: &Handover) -> ! {
         drbg,
         manifest,
         model_pack: pack,
-        certificates,
+        enclosures,
     })
 }
 

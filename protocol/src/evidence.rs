@@ -8,7 +8,9 @@
 //!   "evidence": [kind-media-type, bytes, 4],          ; 4: the bit of evidence, RFC 9999 section 3.1.1
 //!   "keys":     ["application/ohttp-keys", bytes],
 //!   ? "nonce":  ["application/vnd.cloister.nonce", bytes .size 32],
-//!   ? "certificates": ["application/vnd.cloister.certificates", bytes, 2],    ; 2: the bit of endorsements
+//!   ? "certificates":  ["application/vnd.cloister.certificates", bytes, 2],   ; 2: the bit of endorsements
+//!   ? "release-note":  ["application/vnd.cloister.release-note", bytes, 2],
+//!   ? "release-proof": ["application/vnd.cloister.release-proof", bytes, 2],
 //!   * tstr => cbor-record                             ; passed over
 //! }
 //! ```
@@ -17,9 +19,8 @@
 //!
 //! A machine without a trusted execution environment has no evidence. It says so in the entry where evidence would
 //! stand ([`Kind::None`]), and a client refuses it unless it was told otherwise. An SEV-SNP guest has its attestation
-//! report there ([`Kind::SevSnp`]), as the security processor made it; [`report_data`] says what it binds. The
-//! certificates that go with it are what the guest's launcher handed it, PEM, DER or a table of AMD 56421; the guest has
-//! not read them.
+//! report there ([`Kind::SevSnp`]), as the security processor made it; [`report_data`] says what it binds. What goes with
+//! it ([`Enclosures`]) is what the guest's launcher handed it; the guest has not read it.
 
 use crate::api::media;
 use crate::keyconfig;
@@ -54,7 +55,6 @@ const INDICATOR_EVIDENCE: u32 = 1 << 2;
 
 const EPOCH_MEDIA_TYPE: &str = "application/vnd.cloister.epoch";
 const NONCE_MEDIA_TYPE: &str = "application/vnd.cloister.nonce";
-const CERTIFICATES_MEDIA_TYPE: &str = "application/vnd.cloister.certificates";
 const NONE_MEDIA_TYPE: &str = "application/vnd.cloister.no-evidence";
 
 const SEV_SNP_MEDIA_TYPE: &str = "application/vnd.cloister.sev-snp-report";
@@ -62,8 +62,15 @@ const SEV_SNP_MEDIA_TYPE: &str = "application/vnd.cloister.sev-snp-report";
 /// Bytes of an SEV-SNP attestation report (AMD publication 56860).
 pub const SEV_SNP_REPORT_BYTES: usize = 1184;
 
-/// The most bytes of the certificates that go with the evidence.
-pub const MAX_CERTIFICATES_BYTES: usize = 64 << 10;
+/// The most bytes of each of the [`Enclosures`].
+pub const MAX_ENCLOSURE_BYTES: usize = 64 << 10;
+
+/// Labels and media types of the [`Enclosures`], in the order of their encoding.
+const ENCLOSURES: [(&str, &str); 3] = [
+    ("certificates", "application/vnd.cloister.certificates"),
+    ("release-note", "application/vnd.cloister.release-note"),
+    ("release-proof", "application/vnd.cloister.release-proof"),
+];
 
 /// What vouches for the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,9 +111,26 @@ pub struct Evidence {
     pub epoch: u64,
     /// The nonce that the client sent; none in the cached evidence of an epoch.
     pub nonce: Option<[u8; NONCE_BYTES]>,
-    /// The certificates of the key that signed the report, in any form; empty for none. Nobody vouches for them but their
-    /// own signatures.
+    /// What the launcher handed the guest to go with it.
+    pub enclosures: Enclosures,
+}
+
+/// What goes with the evidence, as the guest's launcher handed it over. Nothing vouches for it but its own signatures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Enclosures {
+    /// The certificates of the key that signed the report: PEM, DER or a table of AMD 56421; empty for none.
     pub certificates: Vec<u8>,
+    /// The image's entry in a transparency log, a signed note; empty for none.
+    pub release_note: Vec<u8>,
+    /// The proof that the log has the entry (C2SP tlog-proof); empty for none.
+    pub release_proof: Vec<u8>,
+}
+
+impl Enclosures {
+    /// In the order of [`ENCLOSURES`].
+    fn all(&self) -> [&Vec<u8>; 3] {
+        [&self.certificates, &self.release_note, &self.release_proof]
+    }
 }
 
 /// Why evidence was refused.
@@ -178,7 +202,8 @@ impl From<minicbor::decode::Error> for EvidenceError {
 impl Evidence {
     /// The encoded collection.
     pub fn encode(&self) -> Vec<u8> {
-        let variable_bytes = self.key_configs.len() + self.certificates.len();
+        let enclosures: usize = self.enclosures.all().into_iter().map(Vec::len).sum();
+        let variable_bytes = self.key_configs.len() + enclosures;
         let mut out = Vec::with_capacity(variable_bytes + SEV_SNP_REPORT_BYTES + 512);
         self.write(&mut Encoder::new(&mut out))
             .expect("a vector takes whatever is written");
@@ -187,8 +212,10 @@ impl Evidence {
 
     fn write(&self, encoder: &mut Encoder<&mut Vec<u8>>) -> WriteResult {
         // RFC 8949 orders keys by their encoding: shorter ones first, then byte by byte.
-        let has_certificates = !self.certificates.is_empty();
-        encoder.map(4 + u64::from(self.nonce.is_some()) + u64::from(has_certificates))?;
+        let enclosures = ENCLOSURES.into_iter().zip(self.enclosures.all());
+        let enclosures = enclosures.filter(|(_, value)| !value.is_empty());
+        let optional = usize::from(self.nonce.is_some()) + enclosures.clone().count();
+        encoder.map(4 + optional as u64)?;
         write_record(encoder, "keys", media::OHTTP_KEYS, &self.key_configs, None)?;
         write_record(
             encoder,
@@ -204,10 +231,9 @@ impl Evidence {
         let (media_type, value) = self.kind.record();
         let indicator = Some(INDICATOR_EVIDENCE);
         write_record(encoder, "evidence", media_type, value, indicator)?;
-        if has_certificates {
-            let (label, media_type) = ("certificates", CERTIFICATES_MEDIA_TYPE);
+        for ((label, media_type), value) in enclosures {
             let indicator = Some(INDICATOR_ENDORSEMENTS);
-            write_record(encoder, label, media_type, &self.certificates, indicator)?;
+            write_record(encoder, label, media_type, value, indicator)?;
         }
         Ok(())
     }
@@ -221,6 +247,7 @@ impl Evidence {
             return Err(EvidenceError::TooLarge);
         }
         let entries = Entries::read(bytes)?;
+        let [certificates, release_note, release_proof] = entries.enclosures()?;
         let keys = entries
             .keys
             .ok_or(EvidenceError::Missing { label: "keys" })?;
@@ -243,9 +270,10 @@ impl Evidence {
             key_configs: key_configs.to_vec(),
             epoch: u64::from_be_bytes(epoch.array("epoch", EPOCH_MEDIA_TYPE)?),
             nonce,
-            certificates: match entries.certificates {
-                Some(record) => record.certificates()?.to_vec(),
-                None => Vec::new(),
+            enclosures: Enclosures {
+                certificates,
+                release_note,
+                release_proof,
             },
         })
     }
@@ -275,7 +303,7 @@ struct Entries<'a> {
     epoch: Option<Record<'a>>,
     nonce: Option<Record<'a>>,
     evidence: Option<Record<'a>>,
-    certificates: Option<Record<'a>>,
+    enclosures: [Option<Record<'a>>; 3],
     has_type: bool,
 }
 
@@ -307,13 +335,28 @@ impl<'a> Entries<'a> {
             "epoch" => ("epoch", &mut self.epoch),
             "nonce" => ("nonce", &mut self.nonce),
             "evidence" => ("evidence", &mut self.evidence),
-            "certificates" => ("certificates", &mut self.certificates),
-            _ => return Record::read(decoder).map(drop),
+            other => match ENCLOSURES.iter().position(|(label, _)| *label == other) {
+                Some(index) => (ENCLOSURES[index].0, &mut self.enclosures[index]),
+                None => return Record::read(decoder).map(drop),
+            },
         };
         match slot.replace(Record::read(decoder)?) {
             None => Ok(()),
             Some(_) => Err(EvidenceError::Duplicate { label }),
         }
+    }
+
+    /// The values of the enclosures, empty for those that are not there.
+    fn enclosures(&self) -> Result<[Vec<u8>; 3], EvidenceError> {
+        let mut values = [const { Vec::new() }; 3];
+        for ((value, record), (label, media_type)) in
+            values.iter_mut().zip(&self.enclosures).zip(ENCLOSURES)
+        {
+            if let Some(record) = record {
+                *value = record.enclosure(label, media_type)?.to_vec();
+            }
+        }
+        Ok(values)
     }
 
     fn read_type(&mut self, decoder: &mut Decoder<'a>) -> Result<(), EvidenceError> {
@@ -374,14 +417,14 @@ impl<'a> Record<'a> {
             .map_err(|_| EvidenceError::Entry { label })
     }
 
-    fn certificates(&self) -> Result<&'a [u8], EvidenceError> {
-        let label = "certificates";
-        if self.value.len() > MAX_CERTIFICATES_BYTES {
+    fn enclosure(&self, label: &'static str, media_type: &str) -> Result<&'a [u8], EvidenceError> {
+        if self.value.len() > MAX_ENCLOSURE_BYTES {
             return Err(EvidenceError::TooLarge);
         }
-        match (self.media_type, self.indicator) {
-            (CERTIFICATES_MEDIA_TYPE, Some(INDICATOR_ENDORSEMENTS)) => Ok(self.value),
-            _ => Err(EvidenceError::Entry { label }),
+        if self.media_type == media_type && self.indicator == Some(INDICATOR_ENDORSEMENTS) {
+            Ok(self.value)
+        } else {
+            Err(EvidenceError::Entry { label })
         }
     }
 

@@ -32,6 +32,10 @@ const IGVM: &str = "cloister.igvm";
 const BOOT_ELF: &str = "boot.elf";
 const KERNEL_ELF: &str = "kernel.elf";
 const MODEL_PACK: &str = "model.pack";
+/// Name of the image's entry in a transparency log, once it is published.
+pub const RELEASE_NOTE: &str = "release.note";
+/// Name of the proof that the log has it.
+pub const RELEASE_PROOF: &str = "release.tlog-proof";
 
 /// The measurement table goes up to so many virtual CPUs.
 const MEASURED_VCPUS: u32 = 16;
@@ -128,6 +132,12 @@ impl Image {
             .map(|model| self.folder.join(&model.pack.file))
     }
 
+    /// A file about the image's release, if it has been published.
+    fn release_file(&self, name: &str) -> Option<PathBuf> {
+        let path = self.folder.join(name);
+        path.is_file().then_some(path)
+    }
+
     /// Sizes of what runs in the guest.
     pub fn sizes(&self) -> ImageSizes {
         ImageSizes {
@@ -156,6 +166,8 @@ impl Image {
             port: None,
             platform,
             certificates: None,
+            release_note: self.release_file(RELEASE_NOTE),
+            release_proof: self.release_file(RELEASE_PROOF),
             echo: false,
             cpu: None,
             network: true,

@@ -208,14 +208,22 @@ fn a_device_that_fails() {
 }
 
 #[test]
-fn certificates_are_passed_on_as_they_are() {
-    let load = |host: Host| certificates(host.device(), SharedPool::for_tests(300));
-    assert_eq!(load(Host::default()), Ok(Vec::new()));
-    let most = vec![0x2d; MAX_CERTIFICATES_BYTES];
-    assert_eq!(load(Host::with(CERTIFICATES_FILE, &most)), Ok(most.clone()));
+fn what_goes_with_the_evidence_is_passed_on_as_it_is() {
+    let load = |host: Host| enclosures(host.device(), SharedPool::for_tests(300));
+    assert_eq!(load(Host::default()), Ok(Enclosures::default()));
+    let most = vec![0x2d; MAX_ENCLOSURE_BYTES];
     let more = [&most[..], b"-"].concat();
-    assert_eq!(
-        load(Host::with(CERTIFICATES_FILE, &more)),
-        Err(FwCfgError::TooLong(more.len() as u32))
-    );
+    for name in [CERTIFICATES_FILE, RELEASE_NOTE_FILE, RELEASE_PROOF_FILE] {
+        let mut expected = Enclosures::default();
+        *match name {
+            CERTIFICATES_FILE => &mut expected.certificates,
+            RELEASE_NOTE_FILE => &mut expected.release_note,
+            _ => &mut expected.release_proof,
+        } = most.clone();
+        assert_eq!(load(Host::with(name, &most)), Ok(expected));
+        assert_eq!(
+            load(Host::with(name, &more)),
+            Err(FwCfgError::TooLong(more.len() as u32))
+        );
+    }
 }

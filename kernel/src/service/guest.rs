@@ -1,8 +1,8 @@
 //! The service on the machine: finds the card, gets an address, says that it is ready, and turns for ever.
 
-use alloc::vec::Vec;
 use cloister_boot::manifest::Manifest;
 use cloister_protocol::api::summarize;
+use cloister_protocol::evidence::Enclosures;
 use rand_core::TryRng;
 
 use super::engine::Engine;
@@ -40,8 +40,8 @@ pub struct Machine {
     pub manifest: Manifest,
     /// The model pack, checked against the manifest; present if the manifest names one.
     pub model_pack: Option<&'static [u8]>,
-    /// Certificates from the host that go with the evidence.
-    pub certificates: Vec<u8>,
+    /// What the host handed the guest to go with the evidence.
+    pub enclosures: Enclosures,
 }
 
 /// Serves until the machine is switched off, or something breaks that the service cannot do without.
@@ -52,7 +52,7 @@ pub fn run(machine: Machine) -> ! {
         mut drbg,
         manifest,
         model_pack,
-        certificates,
+        enclosures,
     } = machine;
     let connections = manifest.limits.connections as usize;
     let mut stack = start_network(platform, &clock, connections + OVERFLOW_PLACES, &mut drbg);
@@ -60,7 +60,7 @@ pub fn run(machine: Machine) -> ! {
     wait_for_address(&mut stack, &clock);
     let attester = Attester {
         attest: |report_data| platform::current().attest(report_data),
-        certificates,
+        enclosures,
     };
     let settings = settings(platform, &clock, &manifest, attester);
     let places = connections + OVERFLOW_PLACES;

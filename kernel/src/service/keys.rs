@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use cloister_protocol::evidence::{self, Evidence, Kind, NONCE_BYTES};
+use cloister_protocol::evidence::{self, Enclosures, Evidence, Kind, NONCE_BYTES};
 use cloister_protocol::keyconfig::Epoch;
 use cloister_protocol::ohttp::{Gateway, OhttpError, ResponseSealer};
 use core::cell::Cell;
@@ -25,7 +25,7 @@ pub struct Attester {
     /// The machine's.
     pub attest: Attest,
     /// What the host handed the guest to go with it, passed on unread.
-    pub certificates: Vec<u8>,
+    pub enclosures: Enclosures,
 }
 
 /// The keys of this epoch, and of the last one while they are good.
@@ -131,7 +131,7 @@ impl Keys {
             key_configs: self.key_configs.clone(),
             epoch,
             nonce,
-            certificates: self.attester.certificates.clone(),
+            enclosures: self.attester.enclosures.clone(),
         }
         .encode()
     }

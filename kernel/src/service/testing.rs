@@ -9,6 +9,7 @@ use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::summarize::{self, Request, Usage};
 use cloister_protocol::api::{media, paths};
 use cloister_protocol::bhttp;
+use cloister_protocol::evidence::Enclosures;
 use cloister_protocol::keyconfig::{self, KeyConfigList};
 use cloister_protocol::ohttp::{Client as OhttpClient, ResponseOpener};
 
@@ -137,7 +138,7 @@ impl World {
             start_s: 1_800_000_000,
             attester: Attester {
                 attest: |_| Evidence::None,
-                certificates: Vec::new(),
+                enclosures: Enclosures::default(),
             },
             heap_used: || 4711,
         };

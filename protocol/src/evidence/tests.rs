@@ -10,7 +10,7 @@ fn evidence() -> Evidence {
         key_configs: b"keys".to_vec(),
         epoch: 258,
         nonce: Some([7; 32]),
-        certificates: Vec::new(),
+        enclosures: Enclosures::default(),
     }
 }
 
@@ -107,36 +107,41 @@ fn labels_are_in_deterministic_order() {
 fn any_order_is_taken_and_unknown_entries_are_passed_over() {
     assert_eq!(decode(&entries()), Ok(evidence()));
     let mut more = entries();
-    more.push(("release-note", record("text/plain", b"...", None)));
+    more.push(("weather", record("text/plain", b"...", None)));
     assert_eq!(decode(&more), Ok(evidence()));
 }
 
 #[test]
-fn certificates_go_with_the_evidence_as_they_are() {
-    let with_certificates = Evidence {
-        certificates: vec![9; 5000],
+fn enclosures_go_with_the_evidence_as_they_are() {
+    let enclosed = Evidence {
+        enclosures: Enclosures {
+            certificates: vec![9; 5000],
+            release_note: b"note".to_vec(),
+            release_proof: b"proof".to_vec(),
+        },
         ..evidence()
     };
-    let encoded = with_certificates.encode();
-    assert_eq!(Evidence::decode(&encoded), Ok(with_certificates));
-    let decode_with = |record: Vec<u8>| {
-        let mut more = entries();
-        more.push(("certificates", record));
-        decode(&more)
-    };
-    assert!(decode_with(record(CERTIFICATES_MEDIA_TYPE, b"c", Some(2))).is_ok());
-    let label = "certificates";
-    let wrong = Err(EvidenceError::Entry { label });
-    assert_eq!(
-        decode_with(record(CERTIFICATES_MEDIA_TYPE, b"c", Some(4))),
-        wrong
-    );
-    assert_eq!(decode_with(record("text/plain", b"c", Some(2))), wrong);
-    let long = vec![0; MAX_CERTIFICATES_BYTES + 1];
-    assert_eq!(
-        decode_with(record(CERTIFICATES_MEDIA_TYPE, &long, Some(2))),
-        Err(EvidenceError::TooLarge)
-    );
+    let encoded = enclosed.encode();
+    assert_eq!(Evidence::decode(&encoded), Ok(enclosed));
+    for (label, media_type) in ENCLOSURES {
+        let decode_with = |records: &[Vec<u8>]| {
+            let mut more = entries();
+            more.extend(records.iter().map(|record| (label, record.clone())));
+            decode(&more)
+        };
+        let good = record(media_type, b"c", Some(2));
+        assert!(decode_with(core::slice::from_ref(&good)).is_ok());
+        let twice = Err(EvidenceError::Duplicate { label });
+        assert_eq!(decode_with(&[good.clone(), good]), twice);
+        let wrong = Err(EvidenceError::Entry { label });
+        assert_eq!(decode_with(&[record(media_type, b"c", Some(4))]), wrong);
+        assert_eq!(decode_with(&[record("text/plain", b"c", Some(2))]), wrong);
+        let long = vec![0; MAX_ENCLOSURE_BYTES + 1];
+        assert_eq!(
+            decode_with(&[record(media_type, &long, Some(2))]),
+            Err(EvidenceError::TooLarge)
+        );
+    }
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub struct GuestOptions {
     /// Certificates that go with the guest's reports, given to it as the fw_cfg file `opt/cloister/certificates`; those
     /// of the emulated platform are given to a guest on it.
     pub certificates: Option<PathBuf>,
+    /// The image's entry in a transparency log, given to the guest as the fw_cfg file `opt/cloister/release-note`.
+    pub release_note: Option<PathBuf>,
+    /// The proof that the log has it: `opt/cloister/release-proof`.
+    pub release_proof: Option<PathBuf>,
     /// Whether each serial line is repeated on standard error.
     pub echo: bool,
     /// QEMU's name of the CPU and its features on platform plain; what suits the accelerator if not given.
@@ -463,6 +467,8 @@ fn devices(options: &GuestOptions, port: u16) -> Vec<OsString> {
     let files = [
         ("model", options.model_pack.clone()),
         ("certificates", certificates),
+        ("release-note", options.release_note.clone()),
+        ("release-proof", options.release_proof.clone()),
     ];
     for (name, path) in files {
         if let Some(path) = path {
@@ -489,6 +495,8 @@ mod tests {
             port: None,
             platform: Platform::Plain(Accelerator::Tcg),
             certificates: None,
+            release_note: None,
+            release_proof: None,
             echo: false,
             cpu: None,
             network: true,
@@ -498,7 +506,11 @@ mod tests {
 
     #[test]
     fn the_command_line_is_the_documented_one() {
-        let words = options().command_line(8123);
+        let words = GuestOptions {
+            release_proof: Some("release.tlog-proof".into()),
+            ..options()
+        }
+        .command_line(8123);
         let line = words
             .iter()
             .map(|word| word.to_string_lossy())
@@ -508,7 +520,7 @@ mod tests {
             "-machine q35 -accel tcg -cpu max,-sha-ni -m 512 -smp 2 -bios rom.bin",
             "hostfwd=tcp:127.0.0.1:8123-:8080",
             "-device virtio-net-pci,netdev=n0,disable-legacy=on,iommu_platform=on,romfile=",
-            "-fw_cfg name=opt/cloister/model,file=a,,b.pack",
+            "-fw_cfg name=opt/cloister/model,file=a,,b.pack -fw_cfg name=opt/cloister/release-proof,file=release.tlog-proof",
             "-device isa-debug-exit,iobase=0xf4,iosize=4",
             "-device edu",
         ] {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloister_measure::CpuModel;
-use cloister_protocol::evidence::MAX_CERTIFICATES_BYTES;
+use cloister_protocol::evidence::MAX_ENCLOSURE_BYTES;
 
 use super::{GuestOptions, Qemu};
 
@@ -173,9 +173,9 @@ pub fn check_certificates(path: &Path) -> Result<(), SnpHostError> {
     let reason = match fs::metadata(path) {
         Err(error) => error.to_string(),
         Ok(file) if !file.is_file() => "not a file".to_owned(),
-        Ok(file) if file.len() > MAX_CERTIFICATES_BYTES as u64 => {
+        Ok(file) if file.len() > MAX_ENCLOSURE_BYTES as u64 => {
             let bytes = file.len();
-            format!("{bytes} bytes; the guest hands out at most {MAX_CERTIFICATES_BYTES}")
+            format!("{bytes} bytes; the guest hands out at most {MAX_ENCLOSURE_BYTES}")
         }
         Ok(_) => return Ok(()),
     };
@@ -256,9 +256,9 @@ mod tests {
         let path = root.path().join("certificates.pem");
         assert!(check_certificates(&path).is_err());
         assert!(check_certificates(root.path()).is_err());
-        fs::write(&path, vec![0; MAX_CERTIFICATES_BYTES]).expect("written");
+        fs::write(&path, vec![0; MAX_ENCLOSURE_BYTES]).expect("written");
         assert!(check_certificates(&path).is_ok());
-        fs::write(&path, vec![0; MAX_CERTIFICATES_BYTES + 1]).expect("written");
+        fs::write(&path, vec![0; MAX_ENCLOSURE_BYTES + 1]).expect("written");
         let error = check_certificates(&path).expect_err("refused").to_string();
         assert!(error.contains("65537 bytes"), "{error}");
     }

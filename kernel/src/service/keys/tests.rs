@@ -12,7 +12,7 @@ fn security_processor(report_data: &[u8; 64]) -> platform::Evidence {
 /// The report data that the evidence binds, and what it should bind by its own fields.
 fn bound_and_expected(encoded: &[u8]) -> ([u8; 64], [u8; 64]) {
     let found = Evidence::decode(encoded).unwrap();
-    assert_eq!(found.certificates, b"certificates");
+    assert_eq!(found.enclosures.release_note, b"note");
     let Kind::SevSnp(report) = &found.kind else {
         panic!("{:?}", found.kind);
     };
@@ -27,7 +27,10 @@ fn each_epoch_and_each_nonce_has_a_report_of_its_own() {
     let mut rng = Drbg::from_seed([1; 32]);
     let attester = Attester {
         attest: security_processor,
-        certificates: b"certificates".to_vec(),
+        enclosures: Enclosures {
+            release_note: b"note".to_vec(),
+            ..Enclosures::default()
+        },
     };
     let mut keys = Keys::new(&mut rng, 1_000_000, 0, attester);
     let (first, expected) = bound_and_expected(keys.evidence());
@@ -48,7 +51,7 @@ fn fresh_evidence_is_rationed() {
     let mut rng = Drbg::from_seed([1; 32]);
     let attester = Attester {
         attest: |_| platform::Evidence::None,
-        certificates: Vec::new(),
+        enclosures: Enclosures::default(),
     };
     let keys = Keys::new(&mut rng, 0, 1000, attester);
     let granted = |now_ms| {
