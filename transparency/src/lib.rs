@@ -1,0 +1,42 @@
+//! Transparency: whether an entry is in a public log, as enough witnesses saw it; and the log and the witness themselves.
+//!
+//! | module | what | specification (C2SP) |
+//! |---|---|---|
+//! | [`key`] | verifier keys and signing keys | signed-note |
+//! | [`note`] | signed notes | signed-note |
+//! | [`checkpoint`] | a log's tree at one size | tlog-checkpoint |
+//! | [`cosignature`] | what a witness signs | tlog-cosignature |
+//! | [`merkle`] | hashes, inclusion and consistency proofs | RFC 6962, section 2.1 |
+//! | [`tiles`] | names and contents of tiles, trees out of tiles | tlog-tiles |
+//! | [`proof`] | the file that proves an entry | tlog-proof |
+//! | [`policy`] | logs and witnesses that are trusted | tlog-policy |
+//! | [`appraise`](mod@appraise) | the whole of a client's check | tlog-proof, "Verifying" |
+//!
+//! Nothing here opens a file or a socket or reads a clock. What is parsed has limits and
+//! an enum error; where a format has one canonical form, no other is taken, so that what is read is written again byte
+//! for byte.
+
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod appraise;
+mod base64;
+pub mod checkpoint;
+pub mod cosignature;
+mod decimal;
+pub mod key;
+pub mod merkle;
+pub mod note;
+pub mod policy;
+pub mod proof;
+pub mod tiles;
+
+pub use appraise::{AppraisalError, Freshness, LoggedEntry, appraise};
+pub use checkpoint::{Checkpoint, SignedCheckpoint};
+pub use key::{KeyType, SigningKey, VerifierKey};
+pub use merkle::Hash;
+pub use note::Note;
+pub use policy::Policy;
+pub use proof::LogProof;
