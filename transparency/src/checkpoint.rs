@@ -3,7 +3,7 @@
 use crate::decimal;
 use crate::key::VerifierKey;
 use crate::merkle::Hash;
-use crate::note::{Note, NoteError};
+use crate::note::{Note, NoteError, Signature};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -184,6 +184,15 @@ impl SignedCheckpoint {
     /// The note, to add signatures to.
     pub fn note_mut(&mut self) -> &mut Note {
         &mut self.note
+    }
+
+    /// The same checkpoint with other signatures, as many as a note can have.
+    pub(crate) fn with_signatures(&self, signatures: Vec<Signature>) -> Self {
+        let note = self.note.with_signatures(signatures);
+        Self {
+            checkpoint: self.checkpoint.clone(),
+            note,
+        }
     }
 
     /// Checks that the log signed: one of `keys` at least, and none of them wrongly. A log's key is named as its origin;

@@ -11,6 +11,7 @@
 //! | [`proof`] | the file that proves an entry | tlog-proof |
 //! | [`policy`] | logs and witnesses that are trusted | tlog-policy |
 //! | [`appraise`](mod@appraise) | the whole of a client's check | tlog-proof, "Verifying" |
+//! | [`witness`] | the witness, and asking one | tlog-witness |
 //!
 //! Nothing here opens a file or a socket or reads a clock. What is parsed has limits and
 //! an enum error; where a format has one canonical form, no other is taken, so that what is read is written again byte
@@ -32,6 +33,7 @@ pub mod note;
 pub mod policy;
 pub mod proof;
 pub mod tiles;
+pub mod witness;
 
 pub use appraise::{AppraisalError, Freshness, LoggedEntry, appraise};
 pub use checkpoint::{Checkpoint, SignedCheckpoint};

@@ -190,6 +190,15 @@ impl Note {
         &self.signatures
     }
 
+    /// The same text with other signatures.
+    pub(crate) fn with_signatures(&self, mut signatures: Vec<Signature>) -> Self {
+        signatures.truncate(MAX_SIGNATURES);
+        Self {
+            text: self.text.clone(),
+            signatures,
+        }
+    }
+
     /// Adds the signature of `key`; of a cosigner's key with the time `now_s`, in seconds since 1970.
     ///
     /// # Errors
