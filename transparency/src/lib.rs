@@ -12,8 +12,9 @@
 //! | [`policy`] | logs and witnesses that are trusted | tlog-policy |
 //! | [`appraise`](mod@appraise) | the whole of a client's check | tlog-proof, "Verifying" |
 //! | [`witness`] | the witness, and asking one | tlog-witness |
+//! | `log`, `files` (feature `std`) | a log, and a witness's state, on a directory | tlog-tiles |
 //!
-//! Nothing here opens a file or a socket or reads a clock. What is parsed has limits and
+//! But for these two nothing opens a file, and nothing opens a socket or reads a clock. What is parsed has limits and
 //! an enum error; where a format has one canonical form, no other is taken, so that what is read is written again byte
 //! for byte.
 
@@ -27,7 +28,11 @@ mod base64;
 pub mod checkpoint;
 pub mod cosignature;
 mod decimal;
+#[cfg(feature = "std")]
+pub mod files;
 pub mod key;
+#[cfg(feature = "std")]
+pub mod log;
 pub mod merkle;
 pub mod note;
 pub mod policy;

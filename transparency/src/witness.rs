@@ -16,11 +16,15 @@ use sha2::{Digest, Sha256};
 
 mod client;
 mod request;
+#[cfg(feature = "std")]
+mod store;
 #[cfg(test)]
 mod tests;
 
 pub use client::{Reply, ReplyError, read_reply};
 pub use request::{AddCheckpoint, MAX_REQUEST_BYTES, RequestError};
+#[cfg(feature = "std")]
+pub use store::{DirectoryStore, StoreError};
 
 /// Where a witness keeps the last checkpoint that it cosigned of each log.
 pub trait WitnessStore {
