@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use base64ct::{Base64, Encoding};
+use zeroize::Zeroizing;
 
 /// The canonical text of `bytes`.
 pub(crate) fn encode(bytes: &[u8]) -> String {
@@ -17,8 +18,10 @@ pub(crate) fn decoded_bytes(length: usize) -> usize {
 /// The bytes of a canonical text; `None` for any other text.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let bytes = Base64::decode_vec(text).ok()?;
-    // The decoder's own idea of what is canonical is not relied upon: two texts for one value would be two notes.
-    (Base64::encode_string(&bytes) == text).then_some(bytes)
+    // The decoder's own idea of what is canonical is not relied upon: two texts for one value would be two notes. Private
+    // keys are decoded here as well.
+    let canonical = Zeroizing::new(Base64::encode_string(&bytes));
+    (*canonical == text).then_some(bytes)
 }
 
 /// The `N` bytes of a canonical text; `None` for any other text.

@@ -14,9 +14,23 @@
 //! | [`witness`] | the witness, and asking one | tlog-witness |
 //! | `log`, `files` (feature `std`) | a log, and a witness's state, on a directory | tlog-tiles |
 //!
-//! But for these two nothing opens a file, and nothing opens a socket or reads a clock. What is parsed has limits and
-//! an enum error; where a format has one canonical form, no other is taken, so that what is read is written again byte
-//! for byte.
+//! What a client does:
+//! ```
+//! use cloister_transparency::{Freshness, Policy, appraise};
+//!
+//! let log = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+//! let policy = Policy::parse(format!("log {log}\nquorum none\n").as_bytes())?;
+//! let freshness = Freshness { now_s: 1_795_000_000, max_age_s: Some(7 * 86_400), clock_skew_s: 300 };
+//! let (entry, proof) = (b"a release", b"its proof");
+//! match appraise(entry, proof, &policy, &freshness) {
+//!     Ok(logged) => println!("entry {} of {}", logged.index, logged.checkpoint.origin),
+//!     Err(reason) => println!("refused: {reason}"),
+//! }
+//! # Ok::<(), cloister_transparency::policy::PolicyError>(())
+//! ```
+//! But for the last two modules nothing opens a file, and nothing opens a socket or reads a clock. What is parsed has
+//! limits and an enum error; where a format has one canonical form, no other is taken, so that what is read is written
+//! again byte for byte.
 
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]

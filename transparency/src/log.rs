@@ -132,9 +132,7 @@ impl<F: Files> TileLog<F> {
         signer: Box<dyn LogSigner>,
     ) -> Result<Self, LogError> {
         check_key(signer.verifier())?;
-        if folders.state.starts_with(&folders.log) {
-            return Err(LogError::StateInsideLog);
-        }
+        check_folders(&folders)?;
         files::create_folders(&files, &folders.log)?;
         files::create_folders(&files, &folders.state)?;
         let lock = files
@@ -170,6 +168,7 @@ impl<F: Files> TileLog<F> {
     ) -> Result<Self, LogError> {
         let key = signer.verifier();
         check_key(key)?;
+        check_folders(&folders)?;
         if files.length(&folders.state.join(CHECKPOINT))?.is_none() {
             return Err(LogError::StateMissing);
         }
@@ -441,6 +440,14 @@ fn check_key(key: &VerifierKey) -> Result<(), LogError> {
         Ok(())
     } else {
         Err(LogError::NotALogKey)
+    }
+}
+
+fn check_folders(folders: &LogFolders) -> Result<(), LogError> {
+    if folders.state.starts_with(&folders.log) {
+        Err(LogError::StateInsideLog)
+    } else {
+        Ok(())
     }
 }
 

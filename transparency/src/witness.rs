@@ -4,6 +4,7 @@
 //! sends the [`Answer`]; a client sends an [`AddCheckpoint`] and gives what comes back to [`read_reply`].
 
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
+use crate::decimal::MAX_NUMBER;
 use crate::key::{KeyType, SigningKey, VerifierKey};
 use crate::merkle::{Hash, ProofError, check_consistency};
 use crate::note::{self, NoteError, Signature};
@@ -91,6 +92,8 @@ pub enum Answer<E> {
     Inconsistent(ProofError),
     /// 500: the state cannot be read or written. Nothing was cosigned.
     Store(E),
+    /// 500: the time is not one that a cosignature can have. Nothing was cosigned.
+    Clock,
     /// 500: the state is there and does not bear the witness's cosignature on this log. Nothing was cosigned.
     StateDamaged,
 }
@@ -105,7 +108,7 @@ impl<E> Answer<E> {
             Self::UnknownLog => 404,
             Self::Conflict { .. } => 409,
             Self::Inconsistent(_) => 422,
-            Self::Store(_) | Self::StateDamaged => 500,
+            Self::Store(_) | Self::StateDamaged | Self::Clock => 500,
         }
     }
 
@@ -130,6 +133,7 @@ impl<E> Answer<E> {
             Self::Conflict { size } => format!("{size}\n"),
             Self::Inconsistent(error) => format!("consistency proof: {error}\n"),
             // What is wrong with the witness's disk is not for everyone.
+            Self::Clock => "the witness's clock is wrong\n".into(),
             Self::Store(_) | Self::StateDamaged => "the witness's state cannot be used\n".into(),
         }
     }
@@ -221,6 +225,9 @@ impl<S: WitnessStore> Witness<S> {
         checkpoint: &SignedCheckpoint,
         now_s: u64,
     ) -> Result<Signature, Answer<S::Error>> {
+        if !(1..=MAX_NUMBER).contains(&now_s) {
+            return Err(Answer::Clock);
+        }
         let signature = note::sign(&self.key, checkpoint.note().text(), now_s);
         let keys = self.logs.get(&checkpoint.checkpoint().origin);
         let keys = keys.map_or(&[][..], Vec::as_slice);

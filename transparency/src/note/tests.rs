@@ -255,3 +255,21 @@ fn as_many_signatures_are_taken_as_the_limit_says() {
         Err(NoteError::TooManySignatures)
     );
 }
+
+/// What `peers/go` prints: keys and a note that Go's sumdb package made.
+#[test]
+fn keys_and_a_note_of_go() {
+    let signing =
+        "PRIVATE+KEY+peers.example/go+155e42e5+AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g";
+    let verifier = "peers.example/go+155e42e5+AXm1Vi6P5lT5QHixEuipi6eQH4U65pW+1+DjkQutBJZk";
+    let text = "written by Go\n\n\u{e8} subito sera\n";
+    let line = "\u{2014} peers.example/go FV5C5T/1zbvgKGVFsyJXrP9PjCJ5eVGZoRqwWhxHKCPP+vQg+ZYd8HS6y9M/b/bVqe2ORLtzam2BeME6Uv7SLfMXXww=\n";
+    let key = SigningKey::parse(signing).expect("Go's");
+    assert_eq!(key.verifier().to_string(), verifier);
+    assert_eq!(*key.to_text(), signing);
+    let mut note = Note::new(text).expect("a text");
+    note.sign(&key, 0).expect("room");
+    assert_eq!(note.to_string(), format!("{text}\n{line}"));
+    let verifier = VerifierKey::parse(verifier).expect("Go's");
+    assert!(note.verify([&verifier]).is_ok());
+}

@@ -300,6 +300,16 @@ fn nothing_is_cosigned_that_is_not_kept() {
 }
 
 #[test]
+fn a_time_that_says_nothing_is_not_cosigned() {
+    let mut witness = witness();
+    for now_s in [0, 1 << 63] {
+        let answer = witness.add_checkpoint(request(0, 3).to_string().as_bytes(), now_s);
+        assert_eq!((answer.status(), &answer), (500, &Answer::Clock));
+    }
+    assert_eq!(ask(&mut witness, &request(0, 3)).status(), 200);
+}
+
+#[test]
 fn state_that_is_not_its_own_is_refused() {
     for damage in [signed(&Checkpoint::new(ORIGIN, 2, Hash([1; 32]))), {
         let mut other = signed(&Checkpoint::new("other.example", 2, Hash([1; 32])));
