@@ -16,6 +16,7 @@ pub mod host;
 pub mod launch;
 pub mod protocol;
 pub mod snp;
+pub mod transparency;
 
 /// A target: its name (that of the binary), what runs it, and valid inputs to start from.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 29] = [
+pub const TARGETS: [Target; 33] = [
     target("keyconfig", protocol::keyconfig, protocol::keyconfig_seeds),
     target(
         "ohttp_request",
@@ -98,6 +99,22 @@ pub const TARGETS: [Target; 29] = [
         "appraisal",
         appraisal::appraisal,
         appraisal::appraisal_seeds,
+    ),
+    target("note", transparency::note, transparency::note_seeds),
+    target(
+        "log_proof",
+        transparency::log_proof,
+        transparency::log_proof_seeds,
+    ),
+    target(
+        "log_policy",
+        transparency::log_policy,
+        transparency::log_policy_seeds,
+    ),
+    target(
+        "add_checkpoint",
+        transparency::add_checkpoint,
+        transparency::add_checkpoint_seeds,
     ),
 ];
 
