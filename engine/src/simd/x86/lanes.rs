@@ -2,6 +2,7 @@
 //!
 //! A value of one of the three types is the proof that its instructions may be used. That is why the methods are safe.
 
+use crate::layout::TILE_ROWS;
 use crate::simd::SCORE_LIMIT;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
@@ -19,6 +20,8 @@ macro_rules! instructions {
 pub(super) trait Lanes: Copy {
     /// 32-bit lanes of a vector.
     const LANES: usize;
+    /// Vectors that the rows of a tile take, at most two.
+    const PARTS: usize = TILE_ROWS / Self::LANES;
     /// Integers of 8, 16, 32 or 64 bits.
     type Int: Copy;
     /// 32-bit floats.

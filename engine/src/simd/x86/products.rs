@@ -141,7 +141,7 @@ pub(super) fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
     } else {
         tokens.next_multiple_of(G)
     };
-    let mut sums = Sums::<V, TOKENS>::new(v);
+    let mut sums = [Sums::<V, TOKENS>::new(v), Sums::new(v)];
     let mut next = None;
     for (place, index) in tiles.enumerate() {
         let tile = next.unwrap_or_else(|| matrix.tile(index));
@@ -149,34 +149,30 @@ pub(super) fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
         next = (index + 1 < matrix.tiles()).then(|| matrix.tile(index + 1));
         let ahead = next.unwrap_or(tile);
         fetch_head(v, &ahead);
-        for first_row in (0..TILE_ROWS).step_by(V::LANES) {
-            let part = Part {
-                v,
-                tile: &tile,
-                ahead: &ahead,
-                exponents: tile.exponents(),
-                first_row,
-                activations,
-                places: if TOKENS == 1 { 1 } else { activations.places() },
-                used,
-            };
+        let tile = TileTask {
+            v,
+            tile: &tile,
+            ahead: &ahead,
+            activations,
+            places: if TOKENS == 1 { 1 } else { activations.places() },
+            used,
+        };
+        for sums in &mut sums[..V::PARTS] {
             sums.scaled[..used].fill([v.zero(); 2]);
             sums.mins[..used].fill([v.zero(); 2]);
-            match kind {
-                Kind::Nibble => part.blocks::<NIBBLE, TOKENS, G>(&mut sums),
-                Kind::NibbleMin => part.blocks::<NIBBLE_MIN, TOKENS, G>(&mut sums),
-                Kind::Five => part.blocks::<FIVE, TOKENS, G>(&mut sums),
-                Kind::Byte => part.blocks::<BYTE, TOKENS, G>(&mut sums),
-                Kind::NibbleSuper => part.super_blocks_of_nibbles::<TOKENS, G>(&mut sums),
-                Kind::SixSuper => part.super_blocks_of_six::<TOKENS, G>(&mut sums),
-                Kind::Wide => part.wide_blocks(&mut sums, tokens),
-            }
-            for token in 0..tokens {
-                let row = &mut out.row(token)[place * TILE_ROWS..];
-                if row.len() > first_row {
-                    part.finish(kind, &sums, token, &mut row[first_row..]);
-                }
-            }
+        }
+        match kind {
+            Kind::Nibble => tile.blocks::<NIBBLE, TOKENS, G>(&mut sums),
+            Kind::NibbleMin => tile.blocks::<NIBBLE_MIN, TOKENS, G>(&mut sums),
+            Kind::Five => tile.blocks::<FIVE, TOKENS, G>(&mut sums),
+            Kind::Byte => tile.blocks::<BYTE, TOKENS, G>(&mut sums),
+            Kind::NibbleSuper => tile.super_blocks_of_nibbles::<TOKENS, G>(&mut sums),
+            Kind::SixSuper => tile.super_blocks_of_six::<TOKENS, G>(&mut sums),
+            Kind::Wide => tile.wide_blocks(&mut sums, tokens),
+        }
+        for token in 0..tokens {
+            let row = &mut out.row(token)[place * TILE_ROWS..];
+            tile.finish(kind, &sums, token, row);
         }
     }
 }
@@ -186,20 +182,24 @@ pub(super) const NIBBLE_MIN: u8 = Kind::NibbleMin as u8;
 pub(super) const FIVE: u8 = Kind::Five as u8;
 pub(super) const BYTE: u8 = Kind::Byte as u8;
 
-/// As many rows of a tile as a vector has lanes, and the activations that they meet.
-struct Part<'a, V> {
+/// A tile, and the activations that it meets.
+struct TileTask<'a, V> {
     v: V,
     tile: &'a Tile<'a>,
     /// The tile that comes into the caches meanwhile.
     ahead: &'a Tile<'a>,
-    /// See [`Tile::exponents`].
-    exponents: [[i16; TILE_ROWS]; 2],
-    first_row: usize,
     activations: &'a Activations,
     /// As many entries has a block in what belongs to the activations.
     places: usize,
     /// As many of them are used: all tokens, in whole groups.
     used: usize,
+}
+
+/// As many rows of a tile as a vector has lanes.
+#[derive(Clone, Copy)]
+struct Rows<V> {
+    v: V,
+    first: usize,
 }
 
 /// Asks the memory for what a tile has beside its quants.
@@ -236,24 +236,22 @@ impl<'a> BlockInputs<'a> {
     }
 }
 
-impl<V: Products> Part<'_, V> {
-    /// Asks the memory for a block's quants of the next tile: for some lines, the other parts of the tile ask for the
-    /// others.
+impl<V: Products> TileTask<'_, V> {
+    /// The rows of each part of the tile.
     #[inline(always)]
-    fn fetch(&self, quants: &[u8]) {
-        let (part, parts) = (self.first_row / V::LANES, TILE_ROWS / V::LANES);
-        for lines in quants.as_chunks::<GROUP_BYTES>().0.chunks(parts) {
-            if let Some(line) = lines.get(part) {
-                self.v.prefetch(&line[0]);
-            }
+    fn rows(&self, part: usize) -> Rows<V> {
+        Rows {
+            v: self.v,
+            first: part * V::LANES,
         }
     }
 
-    /// These rows' bytes of line `line` of a block's quants.
+    /// Asks the memory for a block's quants of the next tile.
     #[inline(always)]
-    fn line(&self, quants: &[u8], line: usize) -> V::Int {
-        self.v
-            .load_bytes(&quants[line * GROUP_BYTES + 4 * self.first_row..])
+    fn fetch(&self, quants: &[u8]) {
+        for line in quants.as_chunks::<GROUP_BYTES>().0 {
+            self.v.prefetch(&line[0]);
+        }
     }
 
     /// The quants of so many bytes at a time, and those of the next tile.
@@ -261,12 +259,6 @@ impl<V: Products> Part<'_, V> {
     fn quants(&self, bytes: usize) -> impl Iterator<Item = (&[u8], &[u8])> {
         let next = self.ahead.quants.chunks_exact(bytes);
         self.tile.quants.chunks_exact(bytes).zip(next)
-    }
-
-    /// These rows' scales among those of a block, each in the low half of its lane.
-    #[inline(always)]
-    fn scales(&self, of_block: &[u8]) -> V::Int {
-        self.v.widen_u16_bytes(&of_block[2 * self.first_row..])
     }
 
     /// The activations, block by block of 32 columns.
@@ -289,7 +281,7 @@ impl<V: Products> Part<'_, V> {
     #[inline(always)]
     fn blocks<const KIND: u8, const TOKENS: usize, const G: usize>(
         &self,
-        sums: &mut Sums<V, TOKENS>,
+        sums: &mut [Sums<V, TOKENS>; 2],
     ) {
         let v = self.v;
         let bytes = match KIND {
@@ -304,31 +296,214 @@ impl<V: Products> Part<'_, V> {
         let blocks = quants.zip(scales).zip(self.inputs().zip(mantissas));
         for (((quants, next), scales), (inputs, mantissas)) in blocks {
             self.fetch(next);
-            let weights = self.unpack::<KIND>(quants);
-            let scales = self.scales(scales);
-            let mins = match mins.next() {
-                Some(mins) if KIND == NIBBLE_MIN => self.scales(mins),
-                _ => scales,
-            };
-            let scaled = sums.scaled[..self.used].as_chunks_mut::<G>().0.iter_mut();
-            let sums = scaled.zip(sums.mins.as_chunks_mut::<G>().0);
-            let mantissas = mantissas.as_chunks::<G>().0;
-            for ((inputs, mantissas), (scaled, min_sums)) in
-                inputs.groups().zip(mantissas).zip(sums)
-            {
-                v.add_block::<KIND, G>(scaled, &weights, &inputs, scales, mantissas);
-                for token in 0..if KIND == NIBBLE_MIN { G } else { 0 } {
-                    // 8 * sum has 16 bits, a minimum 15 and a sign.
-                    let mins = v.madd(mins, v.splat(-inputs.zeros[token]));
-                    add_multiple(v, &mut min_sums[token], mins, mantissas[token]);
+            let mins = mins.next().filter(|_| KIND == NIBBLE_MIN).unwrap_or(scales);
+            for (part, sums) in sums[..V::PARTS].iter_mut().enumerate() {
+                let rows = self.rows(part);
+                let weights = rows.unpack::<KIND>(quants);
+                let (scales, mins) = (rows.scales(scales), rows.scales(mins));
+                let scaled = sums.scaled[..self.used].as_chunks_mut::<G>().0.iter_mut();
+                let sums = scaled.zip(sums.mins.as_chunks_mut::<G>().0);
+                let mantissas = mantissas.as_chunks::<G>().0;
+                let groups = inputs.groups().zip(mantissas).zip(sums);
+                for ((inputs, mantissas), (scaled, min_sums)) in groups {
+                    v.add_block::<KIND, G>(scaled, &weights, &inputs, scales, mantissas);
+                    for token in 0..if KIND == NIBBLE_MIN { G } else { 0 } {
+                        // 8 * sum has 16 bits, a minimum 15 and a sign.
+                        let mins = v.madd(mins, v.splat(-inputs.zeros[token]));
+                        add_multiple(v, &mut min_sums[token], mins, mantissas[token]);
+                    }
                 }
             }
         }
     }
 
+    /// 4 bits, scales and minima for 256 columns with 6-bit factors for 32.
+    #[inline(always)]
+    fn super_blocks_of_nibbles<const TOKENS: usize, const G: usize>(
+        &self,
+        sums: &mut [Sums<V, TOKENS>; 2],
+    ) {
+        let v = self.v;
+        let low_half = v.splat(0xffff);
+        let mut inputs = self.inputs();
+        let mut quants = self.quants(2 * NIBBLE_BYTES);
+        let eights = self.activations.eights.chunks_exact(self.places);
+        for (block, eights) in eights.enumerate() {
+            for sums in &mut sums[..V::PARTS] {
+                sums.dots[..self.used].fill(v.zero());
+                sums.min_dots[..self.used].fill(v.zero());
+            }
+            for (pair, (quants, next)) in quants.by_ref().take(PARTS / 2).enumerate() {
+                let (Some(low_inputs), Some(high_inputs)) = (inputs.next(), inputs.next()) else {
+                    return;
+                };
+                self.fetch(next);
+                let first = block * PARTS + 2 * pair;
+                let (low, high) = quants.split_at(NIBBLE_BYTES);
+                for (part, sums) in sums[..V::PARTS].iter_mut().enumerate() {
+                    let rows = self.rows(part);
+                    let (low, high) = (rows.nibbles(low), rows.nibbles(high));
+                    let at = first * TILE_ROWS + 2 * rows.first;
+                    let factors = v.widen_u8(&self.tile.subscales[at..]);
+                    let min_factors = v.widen_u8(&self.tile.submins[at..]);
+                    let low_factors = v.and(factors, low_half);
+                    let high_factors = v.shr_each(factors, v.splat(16));
+                    let dots = sums.dots[..self.used].as_chunks_mut::<G>().0.iter_mut();
+                    let totals = dots.zip(sums.min_dots.as_chunks_mut::<G>().0);
+                    let inputs = low_inputs.groups::<G>().zip(high_inputs.groups::<G>());
+                    let inputs = inputs.zip(eights.as_chunks::<G>().0);
+                    for ((inputs, eights), (dots, mins)) in inputs.zip(totals) {
+                        v.scaled_nibbles(dots, &low, &inputs.0, low_factors);
+                        v.scaled_nibbles(dots, &high, &inputs.1, high_factors);
+                        for token in 0..G {
+                            let eights = v.splat(two_i16(&eights[token][2 * pair..]));
+                            dots[token] = v.without_zero(dots[token], factors, eights);
+                            mins[token] = v.madd_add(mins[token], min_factors, eights);
+                        }
+                    }
+                }
+            }
+            for (part, sums) in sums[..V::PARTS].iter_mut().enumerate() {
+                let rows = self.rows(part);
+                self.add_super_block(rows, self.tile.scales, block, &sums.dots, &mut sums.scaled);
+                self.add_super_block(rows, self.tile.mins, block, &sums.min_dots, &mut sums.mins);
+            }
+        }
+    }
+
+    /// 6 bits, scales for 256 columns with 8-bit factors for 16.
+    #[inline(always)]
+    fn super_blocks_of_six<const TOKENS: usize, const G: usize>(
+        &self,
+        sums: &mut [Sums<V, TOKENS>; 2],
+    ) {
+        let v = self.v;
+        let low_half = v.splat(0xffff);
+        let bytes = Kind::SixSuper.quant_bytes();
+        let of_8 = self.activations.zeros_of_8.chunks_exact(self.places);
+        let of_16 = &self.activations.pair_zeros_of_16;
+        let zeros = of_8.zip(of_16.chunks_exact(self.places));
+        let quants = self.quants(bytes);
+        let factors = self.tile.subscales.chunks_exact(2 * TILE_ROWS);
+        let blocks = quants.zip(factors).zip(self.inputs().zip(zeros));
+        for (block, (((quants, next), factors), (inputs, (of_8, of_16)))) in blocks.enumerate() {
+            self.fetch(next);
+            for (part, sums) in sums[..V::PARTS].iter_mut().enumerate() {
+                let rows = self.rows(part);
+                if block % PARTS == 0 {
+                    sums.dots[..self.used].fill(v.zero());
+                }
+                let weights = rows.six(quants);
+                let factors = v.widen_i8(&factors[2 * rows.first..]);
+                let factors = [v.and(factors, low_half), v.shr_each(factors, v.splat(16))];
+                let zeros = of_8.as_chunks::<G>().0.iter().zip(of_16.as_chunks::<G>().0);
+                let dots = sums.dots[..self.used].as_chunks_mut::<G>().0;
+                for ((inputs, (of_8, pairs_of_16)), dots) in inputs.groups().zip(zeros).zip(dots) {
+                    let zeros = SixZeros { of_8, pairs_of_16 };
+                    v.scaled_six(dots, &weights, &inputs, &zeros, factors);
+                }
+                if block % PARTS == PARTS - 1 {
+                    let (scales, block) = (self.tile.scales, block / PARTS);
+                    self.add_super_block(rows, scales, block, &sums.dots, &mut sums.scaled);
+                }
+            }
+        }
+    }
+
+    /// `sums += dots * scale * mantissa` of one super-block, for every token.
+    #[inline(always)]
+    fn add_super_block<const TOKENS: usize>(
+        &self,
+        rows: Rows<V>,
+        scales: &[u8],
+        block: usize,
+        dots: &[V::Int; TOKENS],
+        sums: &mut [Wide<V>; TOKENS],
+    ) {
+        let v = self.v;
+        let scales = rows.scales(&scales[block * SCALE_BYTES..]);
+        let mantissas = &self.activations.mantissas[block * self.places..][..self.used];
+        for ((mantissa, dot), sums) in mantissas.iter().zip(dots).zip(sums) {
+            add_scaled(v, sums, *dot, v.madd(scales, v.splat(*mantissa)));
+        }
+    }
+
+    /// 14-bit weights and 12-bit activations.
+    #[inline(always)]
+    fn wide_blocks<const TOKENS: usize>(&self, sums: &mut [Sums<V, TOKENS>; 2], tokens: usize) {
+        let (v, places) = (self.v, self.places);
+        let quants = self.quants(Kind::Wide.quant_bytes());
+        let blocks = quants.zip(self.tile.scales.chunks_exact(SCALE_BYTES));
+        for (block, ((quants, next), scales)) in blocks.enumerate() {
+            self.fetch(next);
+            for (part, sums) in sums[..V::PARTS].iter_mut().enumerate() {
+                let rows = self.rows(part);
+                let scales = rows.scales(scales);
+                for token in 0..tokens {
+                    let at = block * places + token;
+                    let mut dot = v.zero();
+                    let pairs = self.activations.wide[at].as_chunks::<2>().0;
+                    for (line, pair) in pairs.iter().enumerate() {
+                        dot = v.madd_add(dot, rows.line(quants, line), v.splat(two_i16(pair)));
+                    }
+                    let scale = v.madd(scales, v.splat(self.activations.mantissas[at]));
+                    let scale = v.sar::<WIDE_SHIFT>(scale);
+                    add_scaled(v, &mut sums.scaled[token], dot, scale);
+                }
+            }
+        }
+    }
+
+    /// Converts one token's sums to f32: the rows of the tile, or as many as `out` has.
+    #[inline(always)]
+    fn finish<const TOKENS: usize>(
+        &self,
+        kind: Kind,
+        sums: &[Sums<V, TOKENS>; 2],
+        token: usize,
+        out: &mut [f32],
+    ) {
+        let v = self.v;
+        let exponent = self.activations.exponents[token];
+        let [scale, min] = self.tile.exponents();
+        for ((part, sums), out) in sums.iter().enumerate().zip(out.chunks_mut(V::LANES)) {
+            if part == V::PARTS {
+                return;
+            }
+            let rows = self.rows(part);
+            let mut values = rows.floats(sums.scaled[token], &scale, exponent + kind.scale_shift());
+            if kind.has_min() {
+                let mins = rows.floats(sums.mins[token], &min, exponent - MIN_SHIFT);
+                values = v.add_f32(values, mins);
+            }
+            if out.len() == V::LANES {
+                v.store_f32(values, out);
+            } else {
+                let mut all = [0.0; TILE_ROWS];
+                v.store_f32(values, &mut all);
+                out.copy_from_slice(&all[..out.len()]);
+            }
+        }
+    }
+}
+
+impl<V: Products> Rows<V> {
+    /// These rows' bytes of line `line` of a block's quants.
+    #[inline(always)]
+    fn line(self, quants: &[u8], line: usize) -> V::Int {
+        self.v
+            .load_bytes(&quants[line * GROUP_BYTES + 4 * self.first..])
+    }
+
+    /// These rows' scales among those of a block, each in the low half of its lane.
+    #[inline(always)]
+    fn scales(self, of_block: &[u8]) -> V::Int {
+        self.v.widen_u16_bytes(&of_block[2 * self.first..])
+    }
+
     /// Weights of the eight groups of a block.
     #[inline(always)]
-    fn unpack<const KIND: u8>(&self, quants: &[u8]) -> [V::Int; 8] {
+    fn unpack<const KIND: u8>(self, quants: &[u8]) -> [V::Int; 8] {
         let v = self.v;
         if KIND == BYTE {
             let mut weights = [v.zero(); 8];
@@ -361,7 +536,7 @@ impl<V: Products> Part<'_, V> {
 
     /// Low four bits of the weights of the eight groups of a block.
     #[inline(always)]
-    fn nibbles(&self, quants: &[u8]) -> [V::Int; 8] {
+    fn nibbles(self, quants: &[u8]) -> [V::Int; 8] {
         let v = self.v;
         let mask = v.splat_i8(15);
         let mut weights = [v.zero(); 8];
@@ -373,109 +548,9 @@ impl<V: Products> Part<'_, V> {
         weights
     }
 
-    /// 4 bits, scales and minima for 256 columns with 6-bit factors for 32.
-    #[inline(always)]
-    fn super_blocks_of_nibbles<const TOKENS: usize, const G: usize>(
-        &self,
-        sums: &mut Sums<V, TOKENS>,
-    ) {
-        let v = self.v;
-        let low_half = v.splat(0xffff);
-        let mut inputs = self.inputs();
-        let mut quants = self.quants(2 * NIBBLE_BYTES);
-        let eights = self.activations.eights.chunks_exact(self.places);
-        for (block, eights) in eights.enumerate() {
-            sums.dots[..self.used].fill(v.zero());
-            sums.min_dots[..self.used].fill(v.zero());
-            for (pair, (quants, next)) in quants.by_ref().take(PARTS / 2).enumerate() {
-                let (Some(low_inputs), Some(high_inputs)) = (inputs.next(), inputs.next()) else {
-                    return;
-                };
-                self.fetch(next);
-                let first = block * PARTS + 2 * pair;
-                let (low, high) = quants.split_at(NIBBLE_BYTES);
-                let (low, high) = (self.nibbles(low), self.nibbles(high));
-                let at = first * TILE_ROWS + 2 * self.first_row;
-                let factors = v.widen_u8(&self.tile.subscales[at..]);
-                let min_factors = v.widen_u8(&self.tile.submins[at..]);
-                let low_factors = v.and(factors, low_half);
-                let high_factors = v.shr_each(factors, v.splat(16));
-                let dots = sums.dots[..self.used].as_chunks_mut::<G>().0.iter_mut();
-                let totals = dots.zip(sums.min_dots.as_chunks_mut::<G>().0);
-                let inputs = low_inputs.groups::<G>().zip(high_inputs.groups::<G>());
-                let inputs = inputs.zip(eights.as_chunks::<G>().0);
-                for ((inputs, eights), (dots, mins)) in inputs.zip(totals) {
-                    v.scaled_nibbles(dots, &low, &inputs.0, low_factors);
-                    v.scaled_nibbles(dots, &high, &inputs.1, high_factors);
-                    for token in 0..G {
-                        let eights = v.splat(two_i16(&eights[token][2 * pair..]));
-                        dots[token] = v.without_zero(dots[token], factors, eights);
-                        mins[token] = v.madd_add(mins[token], min_factors, eights);
-                    }
-                }
-            }
-            self.add_super_block(self.tile.scales, block, &sums.dots, &mut sums.scaled);
-            self.add_super_block(self.tile.mins, block, &sums.min_dots, &mut sums.mins);
-        }
-    }
-
-    /// 6 bits, scales for 256 columns with 8-bit factors for 16.
-    #[inline(always)]
-    fn super_blocks_of_six<const TOKENS: usize, const G: usize>(&self, sums: &mut Sums<V, TOKENS>) {
-        let v = self.v;
-        let low_half = v.splat(0xffff);
-        let bytes = Kind::SixSuper.quant_bytes();
-        let of_8 = self.activations.zeros_of_8.chunks_exact(self.places);
-        let of_16 = &self.activations.pair_zeros_of_16;
-        let zeros = of_8.zip(of_16.chunks_exact(self.places));
-        let quants = self.quants(bytes);
-        let factors = self.tile.subscales.chunks_exact(2 * TILE_ROWS);
-        let parts = quants.zip(factors).zip(self.inputs().zip(zeros));
-        for (part, (((quants, next), factors), (inputs, zeros))) in parts.enumerate() {
-            if part % PARTS == 0 {
-                sums.dots[..self.used].fill(v.zero());
-            }
-            self.fetch(next);
-            let weights = self.six(quants);
-            let factors = v.widen_i8(&factors[2 * self.first_row..]);
-            let factors = [v.and(factors, low_half), v.shr_each(factors, v.splat(16))];
-            let zeros = zeros
-                .0
-                .as_chunks::<G>()
-                .0
-                .iter()
-                .zip(zeros.1.as_chunks::<G>().0);
-            let dots = sums.dots[..self.used].as_chunks_mut::<G>().0;
-            for ((inputs, (of_8, pairs_of_16)), dots) in inputs.groups().zip(zeros).zip(dots) {
-                let zeros = SixZeros { of_8, pairs_of_16 };
-                v.scaled_six(dots, &weights, &inputs, &zeros, factors);
-            }
-            if part % PARTS == PARTS - 1 {
-                self.add_super_block(self.tile.scales, part / PARTS, &sums.dots, &mut sums.scaled);
-            }
-        }
-    }
-
-    /// `sums += dots * scale * mantissa` of one super-block, for every token.
-    #[inline(always)]
-    fn add_super_block<const TOKENS: usize>(
-        &self,
-        scales: &[u8],
-        block: usize,
-        dots: &[V::Int; TOKENS],
-        sums: &mut [Wide<V>; TOKENS],
-    ) {
-        let v = self.v;
-        let scales = self.scales(&scales[block * SCALE_BYTES..]);
-        let mantissas = &self.activations.mantissas[block * self.places..][..self.used];
-        for ((mantissa, dot), sums) in mantissas.iter().zip(dots).zip(sums) {
-            add_scaled(v, sums, *dot, v.madd(scales, v.splat(*mantissa)));
-        }
-    }
-
     /// Weights of the eight groups: nibbles and two planes of high bits, groups 0 to 3 and 4 to 7.
     #[inline(always)]
-    fn six(&self, quants: &[u8]) -> [V::Int; 8] {
+    fn six(self, quants: &[u8]) -> [V::Int; 8] {
         let v = self.v;
         let bits = v.splat_i8(0x30);
         let mut weights = self.nibbles(quants);
@@ -495,60 +570,11 @@ impl<V: Products> Part<'_, V> {
         weights
     }
 
-    /// 14-bit weights and 12-bit activations.
-    #[inline(always)]
-    fn wide_blocks<const TOKENS: usize>(&self, sums: &mut Sums<V, TOKENS>, tokens: usize) {
-        let (v, places) = (self.v, self.places);
-        let quants = self.quants(Kind::Wide.quant_bytes());
-        let blocks = quants.zip(self.tile.scales.chunks_exact(SCALE_BYTES));
-        for (block, ((quants, next), scales)) in blocks.enumerate() {
-            self.fetch(next);
-            let scales = self.scales(scales);
-            for token in 0..tokens {
-                let at = block * places + token;
-                let mut dot = v.zero();
-                let pairs = self.activations.wide[at].as_chunks::<2>().0;
-                for (line, pair) in pairs.iter().enumerate() {
-                    dot = v.madd_add(dot, self.line(quants, line), v.splat(two_i16(pair)));
-                }
-                let scale = v.madd(scales, v.splat(self.activations.mantissas[at]));
-                let scale = v.sar::<WIDE_SHIFT>(scale);
-                add_scaled(v, &mut sums.scaled[token], dot, scale);
-            }
-        }
-    }
-
-    /// Converts one token's sums to f32: the rows of this part, or as many as `out` has.
-    #[inline(always)]
-    fn finish<const TOKENS: usize>(
-        &self,
-        kind: Kind,
-        sums: &Sums<V, TOKENS>,
-        token: usize,
-        out: &mut [f32],
-    ) {
-        let v = self.v;
-        let exponent = self.activations.exponents[token];
-        let [scale, min] = &self.exponents;
-        let mut rows = self.floats(sums.scaled[token], scale, exponent + kind.scale_shift());
-        if kind.has_min() {
-            let mins = self.floats(sums.mins[token], min, exponent - MIN_SHIFT);
-            rows = v.add_f32(rows, mins);
-        }
-        if out.len() >= V::LANES {
-            v.store_f32(rows, out);
-        } else {
-            let mut all = [0.0; TILE_ROWS];
-            v.store_f32(rows, &mut all);
-            out.copy_from_slice(&all[..out.len()]);
-        }
-    }
-
     /// [`crate::ops::scaled_f32`] of a vector's rows.
     #[inline(always)]
-    fn floats(&self, sums: Wide<V>, rows: &[i16; TILE_ROWS], exponent: i32) -> V::Float {
+    fn floats(self, sums: Wide<V>, rows: &[i16; TILE_ROWS], exponent: i32) -> V::Float {
         let v = self.v;
-        let exponents = v.add(v.widen_i16(&rows[self.first_row..]), v.splat(exponent));
+        let exponents = v.add(v.widen_i16(&rows[self.first..]), v.splat(exponent));
         let (lowest, highest) = crate::ops::EXPONENTS.into_inner();
         let exponents = v.min(v.max(exponents, v.splat(lowest)), v.splat(highest));
         let factors = v.as_floats(v.shl::<23>(v.add(exponents, v.splat(127))));
