@@ -34,13 +34,12 @@ fn multiply(matrix: &Matrix<'_>, activations: &Activations, mut out: Columns<'_,
         for block in 0..matrix.columns() / kind.block() {
             add_block(kind, &tile, block, activations, &mut sums);
         }
+        let rows = tile.exponents();
         for token in 0..activations.tokens() {
             let exponent = activations.exponents[token];
             let out = out.row(token)[place * TILE_ROWS..].iter_mut();
             for (lane, out) in out.take(TILE_ROWS).enumerate() {
-                let exponents = tile
-                    .exponents()
-                    .map(|rows| i32::from(rows[lane]) + exponent);
+                let exponents = rows.map(|rows| i32::from(rows[lane]) + exponent);
                 let [scale, min] = [exponents[0] + kind.scale_shift(), exponents[1] - MIN_SHIFT];
                 *out = scaled_f32(sums.scaled[token][lane], scale);
                 if kind.has_min() {

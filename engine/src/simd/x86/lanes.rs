@@ -21,7 +21,7 @@ pub(super) trait Lanes: Copy {
     /// 32-bit lanes of a vector.
     const LANES: usize;
     /// Vectors that the rows of a tile take, at most two.
-    const PARTS: usize = TILE_ROWS / Self::LANES;
+    const TILE_VECTORS: usize = TILE_ROWS / Self::LANES;
     /// Integers of 8, 16, 32 or 64 bits.
     type Int: Copy;
     /// 32-bit floats.

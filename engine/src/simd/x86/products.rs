@@ -157,7 +157,7 @@ pub(super) fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
             places: if TOKENS == 1 { 1 } else { activations.places() },
             used,
         };
-        for sums in &mut sums[..V::PARTS] {
+        for sums in &mut sums[..V::TILE_VECTORS] {
             sums.scaled[..used].fill([v.zero(); 2]);
             sums.mins[..used].fill([v.zero(); 2]);
         }
@@ -170,9 +170,10 @@ pub(super) fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
             Kind::SixSuper => tile.super_blocks_of_six::<TOKENS, G>(&mut sums),
             Kind::Wide => tile.wide_blocks(&mut sums, tokens),
         }
+        let exponents = tile.tile.exponents();
         for token in 0..tokens {
             let row = &mut out.row(token)[place * TILE_ROWS..];
-            tile.finish(kind, &sums, token, row);
+            tile.finish(kind, &sums, &exponents, token, row);
         }
     }
 }
@@ -297,7 +298,7 @@ impl<V: Products> TileTask<'_, V> {
         for (((quants, next), scales), (inputs, mantissas)) in blocks {
             self.fetch(next);
             let mins = mins.next().filter(|_| KIND == NIBBLE_MIN).unwrap_or(scales);
-            for (part, sums) in sums[..V::PARTS].iter_mut().enumerate() {
+            for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
                 let rows = self.rows(part);
                 let weights = rows.unpack::<KIND>(quants);
                 let (scales, mins) = (rows.scales(scales), rows.scales(mins));
@@ -329,7 +330,7 @@ impl<V: Products> TileTask<'_, V> {
         let mut quants = self.quants(2 * NIBBLE_BYTES);
         let eights = self.activations.eights.chunks_exact(self.places);
         for (block, eights) in eights.enumerate() {
-            for sums in &mut sums[..V::PARTS] {
+            for sums in &mut sums[..V::TILE_VECTORS] {
                 sums.dots[..self.used].fill(v.zero());
                 sums.min_dots[..self.used].fill(v.zero());
             }
@@ -340,7 +341,7 @@ impl<V: Products> TileTask<'_, V> {
                 self.fetch(next);
                 let first = block * PARTS + 2 * pair;
                 let (low, high) = quants.split_at(NIBBLE_BYTES);
-                for (part, sums) in sums[..V::PARTS].iter_mut().enumerate() {
+                for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
                     let rows = self.rows(part);
                     let (low, high) = (rows.nibbles(low), rows.nibbles(high));
                     let at = first * TILE_ROWS + 2 * rows.first;
@@ -363,7 +364,7 @@ impl<V: Products> TileTask<'_, V> {
                     }
                 }
             }
-            for (part, sums) in sums[..V::PARTS].iter_mut().enumerate() {
+            for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
                 let rows = self.rows(part);
                 self.add_super_block(rows, self.tile.scales, block, &sums.dots, &mut sums.scaled);
                 self.add_super_block(rows, self.tile.mins, block, &sums.min_dots, &mut sums.mins);
@@ -388,7 +389,7 @@ impl<V: Products> TileTask<'_, V> {
         let blocks = quants.zip(factors).zip(self.inputs().zip(zeros));
         for (block, (((quants, next), factors), (inputs, (of_8, of_16)))) in blocks.enumerate() {
             self.fetch(next);
-            for (part, sums) in sums[..V::PARTS].iter_mut().enumerate() {
+            for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
                 let rows = self.rows(part);
                 if block % PARTS == 0 {
                     sums.dots[..self.used].fill(v.zero());
@@ -436,7 +437,7 @@ impl<V: Products> TileTask<'_, V> {
         let blocks = quants.zip(self.tile.scales.chunks_exact(SCALE_BYTES));
         for (block, ((quants, next), scales)) in blocks.enumerate() {
             self.fetch(next);
-            for (part, sums) in sums[..V::PARTS].iter_mut().enumerate() {
+            for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
                 let rows = self.rows(part);
                 let scales = rows.scales(scales);
                 for token in 0..tokens {
@@ -460,20 +461,18 @@ impl<V: Products> TileTask<'_, V> {
         &self,
         kind: Kind,
         sums: &[Sums<V, TOKENS>; 2],
+        [scale, min]: &[[i16; TILE_ROWS]; 2],
         token: usize,
         out: &mut [f32],
     ) {
         let v = self.v;
         let exponent = self.activations.exponents[token];
-        let [scale, min] = self.tile.exponents();
-        for ((part, sums), out) in sums.iter().enumerate().zip(out.chunks_mut(V::LANES)) {
-            if part == V::PARTS {
-                return;
-            }
+        let parts = sums[..V::TILE_VECTORS].iter().enumerate();
+        for ((part, sums), out) in parts.zip(out.chunks_mut(V::LANES)) {
             let rows = self.rows(part);
-            let mut values = rows.floats(sums.scaled[token], &scale, exponent + kind.scale_shift());
+            let mut values = rows.floats(sums.scaled[token], scale, exponent + kind.scale_shift());
             if kind.has_min() {
-                let mins = rows.floats(sums.mins[token], &min, exponent - MIN_SHIFT);
+                let mins = rows.floats(sums.mins[token], min, exponent - MIN_SHIFT);
                 values = v.add_f32(values, mins);
             }
             if out.len() == V::LANES {
