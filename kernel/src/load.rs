@@ -1,7 +1,7 @@
 //! Brings the host's files into private memory. Of the model pack nothing is believed that the image's
 //! manifest does not name by its digest; what goes with the evidence is passed on unread.
 
-use crate::device::fw_cfg::{FwCfg, FwCfgError, Reader};
+use crate::device::fw_cfg::{File, FwCfg, FwCfgError, Reader};
 use crate::memory::shared::SharedPool;
 use crate::stop::Reason;
 use alloc::vec;
@@ -138,20 +138,22 @@ pub fn model(
 /// What the host hands the guest to go with its evidence; empty where it has no such file. It is not measured, and not
 /// read here: a client judges it.
 pub fn enclosures(device: FwCfg<'_>, pool: &'static SharedPool) -> Result<Enclosures, FwCfgError> {
-    let enclosure = |name| enclosure(device, pool, name);
+    let names = [CERTIFICATES_FILE, RELEASE_NOTE_FILE, RELEASE_PROOF_FILE];
+    let [certificates, release_note, release_proof] = device.find_all(names)?;
+    let enclosure = |file| enclosure(device, pool, file);
     Ok(Enclosures {
-        certificates: enclosure(CERTIFICATES_FILE)?,
-        release_note: enclosure(RELEASE_NOTE_FILE)?,
-        release_proof: enclosure(RELEASE_PROOF_FILE)?,
+        certificates: enclosure(certificates)?,
+        release_note: enclosure(release_note)?,
+        release_proof: enclosure(release_proof)?,
     })
 }
 
 fn enclosure(
     device: FwCfg<'_>,
     pool: &'static SharedPool,
-    name: &str,
+    file: Option<File>,
 ) -> Result<Vec<u8>, FwCfgError> {
-    let Some(file) = device.find(name)? else {
+    let Some(file) = file else {
         return Ok(Vec::new());
     };
     if file.bytes > MAX_ENCLOSURE_BYTES as u32 {

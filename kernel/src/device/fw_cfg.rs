@@ -102,6 +102,16 @@ impl<'p> FwCfg<'p> {
 
     /// Looks a file up by its whole name.
     pub fn find(&self, name: &str) -> Result<Option<File>, FwCfgError> {
+        let [file] = self.find_all([name])?;
+        Ok(file)
+    }
+
+    /// Looks several files up by their whole names. The directory is read once, as far as need be: each of its bytes may
+    /// be an exit of the guest.
+    pub fn find_all<const N: usize>(
+        &self,
+        names: [&str; N],
+    ) -> Result<[Option<File>; N], FwCfgError> {
         self.select(ITEM_DIRECTORY);
         let mut count = [0; 4];
         self.read_port(&mut count);
@@ -109,19 +119,25 @@ impl<'p> FwCfg<'p> {
         if count > FILES_MAX {
             return Err(FwCfgError::TooManyFiles(count));
         }
+        let mut files = [None; N];
         for _ in 0..count {
+            if files.iter().all(Option::is_some) {
+                break;
+            }
             let mut entry = [0; ENTRY_BYTES];
             self.read_port(&mut entry);
             let (file, found) = parse_entry(&entry);
-            if found == name.as_bytes() {
-                return if file.item < ITEM_FIRST_FILE {
-                    Err(FwCfgError::Item(file.item))
-                } else {
-                    Ok(Some(file))
-                };
+            let places = names.iter().zip(&mut files);
+            // Of two files with one name the first counts.
+            let wanted = places.filter(|(name, place)| place.is_none() && found == name.as_bytes());
+            for (_, place) in wanted {
+                if file.item < ITEM_FIRST_FILE {
+                    return Err(FwCfgError::Item(file.item));
+                }
+                *place = Some(file);
             }
         }
-        Ok(None)
+        Ok(files)
     }
 
     /// Reads a small file through the data port and returns the part of `buffer` that it fills.

@@ -35,6 +35,8 @@ fn files_are_found_by_their_whole_name() {
     assert!(device.find("opt/").unwrap().is_none());
     assert!(device.find("opt/abc").unwrap().is_none());
     assert!(device.find(&"x".repeat(NAME_BYTES)).unwrap().is_some());
+    let both = device.find_all(["opt/", "opt/ab"]).unwrap();
+    assert_eq!(both, [None, Some(file)]);
     assert!(device.find(&"x".repeat(NAME_BYTES + 1)).unwrap().is_none());
 }
 
