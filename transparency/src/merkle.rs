@@ -162,12 +162,7 @@ pub fn check_inclusion(
     let (inner, border) = split_path(index, size);
     check_length(inner + border, proof)?;
     let (below, above) = proof.split_at(inner);
-    let computed = chain_right(chain(*leaf, index, below), above);
-    if computed == *root {
-        Ok(())
-    } else {
-        Err(ProofError::RootMismatch { computed })
-    }
+    check_root(chain_right(chain(*leaf, index, below), above), root)
 }
 
 /// Checks that the tree of `new_size` leaves begins with the tree of `old_size` (RFC 6962, section 2.1.2). The empty
@@ -233,12 +228,7 @@ fn check_growth(
             computed: old_computed,
         });
     }
-    let computed = chain_right(chain(seed, mask, below), above);
-    if computed == *new_root {
-        Ok(())
-    } else {
-        Err(ProofError::RootMismatch { computed })
-    }
+    check_root(chain_right(chain(seed, mask, below), above), new_root)
 }
 
 fn check_size(size: u64) -> Result<(), ProofError> {
@@ -246,6 +236,14 @@ fn check_size(size: u64) -> Result<(), ProofError> {
         Err(ProofError::SizeTooLarge { size })
     } else {
         Ok(())
+    }
+}
+
+fn check_root(computed: Hash, root: &Hash) -> Result<(), ProofError> {
+    if computed == *root {
+        Ok(())
+    } else {
+        Err(ProofError::RootMismatch { computed })
     }
 }
 

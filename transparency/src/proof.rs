@@ -5,7 +5,6 @@ use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::decimal;
 use crate::merkle::{Hash, MAX_PROOF_HASHES, ProofError, check_inclusion};
 use crate::note::MAX_NOTE_BYTES;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -176,11 +175,4 @@ fn parse_extra(encoded: &str) -> Result<Vec<u8>, ProofFormatError> {
         return Err(ProofFormatError::Extra);
     }
     base64::decode(encoded).ok_or(ProofFormatError::Extra)
-}
-
-/// A proof as a `String`, for those who send it.
-impl From<&LogProof> for String {
-    fn from(proof: &LogProof) -> Self {
-        alloc::format!("{proof}")
-    }
 }

@@ -77,6 +77,13 @@ fn every_entry_is_found_whatever_the_batches_were() {
         }));
 }
 
+/// Opens the log and appends what it has, the first 850 entries.
+fn assert_all_known(files: &Simulated) {
+    let mut log = open(files).expect("a log");
+    let again = log.append(&entries(0..850)).expect("known");
+    assert!(again.iter().all(|one| one.duplicate));
+}
+
 #[test]
 fn an_index_that_is_lost_is_made_again() {
     let files = simulated();
@@ -94,24 +101,11 @@ fn an_index_that_is_lost_is_made_again() {
     ] {
         files.write(&folder.join(name), content).expect("written");
     }
-    let mut log = open(&files).expect("a log");
-    assert!(
-        log.append(&entries(0..850))
-            .expect("known")
-            .iter()
-            .all(|one| one.duplicate)
-    );
-    drop(log);
+    assert_all_known(&files);
     for name in runs(&files) {
         files.remove(&folder.join(name)).expect("removed");
     }
-    let mut log = open(&files).expect("a log");
-    assert!(
-        log.append(&entries(0..850))
-            .expect("known")
-            .iter()
-            .all(|one| one.duplicate)
-    );
+    assert_all_known(&files);
 }
 
 /// A record that points elsewhere would make an append lie about where an entry is.
