@@ -11,6 +11,7 @@
 //! | [`proof`] | the file that proves an entry | tlog-proof |
 //! | [`policy`] | logs and witnesses that are trusted | tlog-policy |
 //! | [`appraise`](mod@appraise) | the whole of a client's check | tlog-proof, "Verifying" |
+//! | [`release`] | what an entry says: a release, a withdrawal | in-toto Statement v1, RFC 8785 |
 //! | [`witness`] | the witness, and asking one | tlog-witness |
 //! | `log`, `files` (feature `std`) | a log, and a witness's state, on a directory | tlog-tiles |
 //!
@@ -51,6 +52,7 @@ pub mod merkle;
 pub mod note;
 pub mod policy;
 pub mod proof;
+pub mod release;
 pub mod tiles;
 pub mod witness;
 
@@ -61,3 +63,4 @@ pub use merkle::Hash;
 pub use note::Note;
 pub use policy::Policy;
 pub use proof::LogProof;
+pub use release::Statement;

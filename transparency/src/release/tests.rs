@@ -1,0 +1,218 @@
+use super::*;
+use crate::key::{KeyType, SigningKey};
+use alloc::string::ToString;
+use alloc::vec;
+
+fn image() -> ImageRelease {
+    ImageRelease {
+        subjects: vec![
+            Subject {
+                name: "kernel.elf".into(),
+                sha256: [0x11; 32],
+            },
+            Subject {
+                name: "rom.bin".into(),
+                sha256: [0x22; 32],
+            },
+        ],
+        version: "0.1.0".into(),
+        period: Period {
+            not_before_s: 1_795_000_000,
+            not_after_s: 1_795_000_000 + MAX_VALIDITY_S,
+        },
+        snp: vec![SnpLaunch {
+            cpu: "EPYC-Genoa".into(),
+            cpu_signature: 0x00a1_0f10,
+            guest_features: 1,
+            measurement: [0x33; 48],
+            minimum_tcb: MinimumTcb {
+                snp: 27,
+                ..MinimumTcb::default()
+            },
+            policy: 0x3_0000,
+            vcpus: 1,
+            vmm: "qemu".into(),
+        }],
+        model: Some(Model {
+            name: "tiny".into(),
+            root: [0x44; 32],
+            gguf: [0x55; 32],
+            licence: None,
+        }),
+        log_policy: None,
+        source: Source {
+            repository: "https://example.org/cloister".into(),
+            commit: "a".repeat(40),
+            tree: "b".repeat(40),
+            cargo_lock: [0x66; 32],
+        },
+        build: Build {
+            rustc: "rustc 1.95.0 \"stable\"".into(),
+            target: "x86_64-unknown-linux-gnu".into(),
+            profile: "guest".into(),
+            flags: vec!["-C".into()],
+        },
+        sbom: [0x77; 32],
+    }
+}
+
+/// Written by hand after RFC 8785: names in order, no white space, the shortest escapes.
+fn text() -> String {
+    let d = |byte: &str, count: usize| byte.repeat(count);
+    [
+        r#"{"_type":"https://in-toto.io/Statement/v1","predicate":{"build":{"flags":["-C"],"profile":"guest","#,
+        r#""rustc":"rustc 1.95.0 \"stable\"","target":"x86_64-unknown-linux-gnu"},"kind":"image","#,
+        r#""model":{"gguf":{"sha256":""#, &d("55", 32),
+        r#""},"name":"tiny","root":{"sha256":""#, &d("44", 32),
+        r#""}},"notAfter":"2027-02-16T11:06:40Z","notBefore":"2026-11-18T11:06:40Z","sbom":{"sha256":""#, &d("77", 32),
+        r#""},"snp":[{"cpu":"EPYC-Genoa","cpuSignature":10555152,"guestFeatures":1,"measurement":""#, &d("33", 48),
+        r#"","minimumTcb":{"bootLoader":0,"fmc":0,"microcode":0,"snp":27,"tee":0},"policy":196608,"vcpus":1,"#,
+        r#""vmm":"qemu"}],"source":{"cargoLock":{"sha256":""#, &d("66", 32),
+        r#""},"commit":""#, &d("a", 40),
+        r#"","repository":"https://example.org/cloister","tree":""#, &d("b", 40),
+        r#""},"version":"0.1.0"},"predicateType":"urn:cloister:measured-release:v1","subject":[{"digest":{"sha256":""#,
+        &d("11", 32),
+        r#""},"name":"kernel.elf"},{"digest":{"sha256":""#, &d("22", 32),
+        "\"},\"name\":\"rom.bin\"}]}\n",
+    ]
+    .concat()
+}
+
+fn withdrawal() -> Statement {
+    Statement::Withdraw(Withdrawal {
+        subjects: image().subjects,
+        not_before_s: 1_795_000_001,
+        reason: "a defect in the parser of messages".into(),
+        withdraws: Hash([0x88; 32]),
+    })
+}
+
+#[test]
+fn a_statement_is_written_in_canonical_json_and_read_again() {
+    let statement = Statement::Image(image());
+    assert_eq!(statement.to_text(), text());
+    assert_eq!(Statement::parse(&text()), Ok(statement));
+    let model = Statement::Model(ModelRelease {
+        subjects: image().subjects,
+        version: "0.1.0".into(),
+        period: image().period,
+        model: image().model.expect("it has one"),
+    });
+    for statement in [model, withdrawal()] {
+        assert_eq!(Statement::parse(&statement.to_text()), Ok(statement));
+    }
+}
+
+#[test]
+fn there_is_one_text_for_a_statement() {
+    for (from, to) in [
+        (r#"{"_type""#, r#"{ "_type""#),
+        (r#""vcpus":1,"vmm":"qemu""#, r#""vmm":"qemu","vcpus":1"#),
+        ("tiny", "t\\u0069ny"),
+        ("}]}\n", "}]}"),
+        ("2026-11-18T11:06:40Z", "2026-11-18T11:06:40.0Z"),
+    ] {
+        let other = text().replacen(from, to, 1);
+        assert_ne!(other, text(), "{from}");
+        let error = Statement::parse(&other).expect_err(to);
+        let named = matches!(
+            error,
+            ReleaseError::NotCanonical | ReleaseError::Field("notBefore")
+        );
+        assert!(named, "{to}: {error}");
+    }
+}
+
+#[test]
+fn fields_have_bounds() {
+    use ReleaseError::Field;
+    for (from, to, error) in [
+        (r#""kind":"image""#, r#""kind":"other""#, Field("kind")),
+        (r#""kind":"image""#, r#""kind":"model""#, Field("build")),
+        (
+            "2027-02-16T11:06:40Z",
+            "2027-02-16T11:06:41Z",
+            Field("notAfter"),
+        ),
+        (
+            "2027-02-16T11:06:40Z",
+            "2026-11-18T11:06:40Z",
+            Field("notAfter"),
+        ),
+        (
+            "2027-02-16T11:06:40Z",
+            "2027-02-30T11:06:40Z",
+            Field("notAfter"),
+        ),
+        (
+            "\"policy\":196608",
+            "\"policy\":9007199254740992",
+            Field("snp.policy"),
+        ),
+        (
+            "\"name\":\"kernel.elf\"",
+            "\"name\":\"rom.bin\"",
+            Field("subject"),
+        ),
+        (
+            "\"name\":\"kernel.elf\"",
+            "\"name\":\"zzz\"",
+            Field("subject"),
+        ),
+        (&"33".repeat(48), &"3A".repeat(48), Field("snp.measurement")),
+        (&"33".repeat(48), &"33".repeat(47), Field("snp.measurement")),
+        (&"a".repeat(40), &"a".repeat(41), Field("source.commit")),
+        (
+            &"66".repeat(32),
+            &"66".repeat(33),
+            Field("source.cargoLock"),
+        ),
+    ] {
+        let other = text().replacen(from, to, 1);
+        assert_eq!(Statement::parse(&other), Err(error), "{to}");
+    }
+    let wrong = text().replacen("release:v1", "release:v2", 1);
+    assert!(matches!(
+        Statement::parse(&wrong),
+        Err(ReleaseError::Type { .. })
+    ));
+    for (from, to) in [
+        ("\"vmm\"", "\"wmm\""),
+        ("\"vcpus\":1", "\"vcpus\":1.5"),
+        ("\"vcpus\":1", "\"vcpus\":-1"),
+        ("\"vcpus\":1,", "\"vcpus\":1,\"vcpus\":1,"),
+        ("\"version\":", "\"verzion\":"),
+    ] {
+        let other = text().replacen(from, to, 1);
+        let error = Statement::parse(&other).expect_err(to);
+        assert!(matches!(error, ReleaseError::Json { .. }), "{to}: {error}");
+    }
+}
+
+#[test]
+fn only_a_release_key_makes_an_entry_count() {
+    let key = |name, byte| {
+        SigningKey::from_seed(name, KeyType::Ed25519, &[byte; 32].into()).expect("a key")
+    };
+    let (release, other) = (key("example.org/release", 1), key("example.org/log", 2));
+    let statement = Statement::Image(image());
+    let mut note = Note::new(&statement.to_text()).expect("a text");
+    note.sign(&release, 0).expect("room");
+    let entry = note.to_string();
+    let verify =
+        |key: &SigningKey, entry: &str| Statement::verify(entry.as_bytes(), [key.verifier()]);
+    assert_eq!(verify(&release, &entry), Ok(statement));
+    assert_eq!(
+        verify(&other, &entry),
+        Err(ReleaseError::Note(NoteError::NoTrustedSignature))
+    );
+    let altered = entry.replacen("0.1.0", "0.1.1", 1);
+    assert!(matches!(
+        verify(&release, &altered),
+        Err(ReleaseError::Note(NoteError::InvalidSignature { .. }))
+    ));
+    assert!(matches!(
+        verify(&release, &"x".repeat(MAX_ENTRY_BYTES + 1)),
+        Err(ReleaseError::TooLarge { .. })
+    ));
+}
