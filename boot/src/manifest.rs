@@ -1,15 +1,17 @@
 //! The image manifest: what this image trusts and how much it allows. It lies in the ROM, so that
 //! the launch measurement covers it; nothing in the guest is configured at run time.
 //!
-//! CBOR, every item a definite-length array: `[version, model or null, limits]`.
+//! CBOR, every item a definite-length array: `[version, model or null, limits, log policy or null]`.
 
 use alloc::string::{String, ToString};
 use minicbor::{Decoder, Encoder, decode, encode};
 
 /// Version of the encoding.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest model name in bytes.
 pub const NAME_MAX_BYTES: usize = 64;
+/// Longest log policy in bytes.
+pub const LOG_POLICY_MAX_BYTES: usize = 16 << 10;
 
 /// RAM in bytes for everything but the model and the requests: boot, kernel, shared pool, network,
 /// cryptography, other processors' stacks.
@@ -22,6 +24,9 @@ pub struct Manifest {
     pub model: Option<ModelRef>,
     /// How much is accepted.
     pub limits: Limits,
+    /// Under which logs and witnesses this image is to be published (C2SP tlog-policy), at most 16 KiB. The guest only
+    /// carries it: that it is measured is what it is for.
+    pub log_policy: Option<String>,
 }
 
 /// A model pack by its digest, and what it takes to run it.
@@ -107,7 +112,7 @@ impl Manifest {
     /// Reads a manifest that must fill `bytes` exactly.
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
         let mut cbor = Decoder::new(bytes);
-        array(&mut cbor, 3)?;
+        array(&mut cbor, 4)?;
         let version = cbor.u32()?;
         if version != VERSION {
             return Err(ManifestError::Version(version));
@@ -120,10 +125,15 @@ impl Manifest {
             _ => Some(ModelRef::decode(&mut cbor)?),
         };
         let limits = Limits::decode(&mut cbor)?;
+        let log_policy = decode_log_policy(&mut cbor)?;
         if cbor.position() != bytes.len() {
             return Err(ManifestError::Encoding);
         }
-        let manifest = Self { model, limits };
+        let manifest = Self {
+            model,
+            limits,
+            log_policy,
+        };
         manifest.check()?;
         Ok(manifest)
     }
@@ -151,7 +161,7 @@ impl Manifest {
         &self,
         cbor: &mut Encoder<alloc::vec::Vec<u8>>,
     ) -> Result<(), encode::Error<core::convert::Infallible>> {
-        cbor.array(3)?.u32(VERSION)?;
+        cbor.array(4)?.u32(VERSION)?;
         match &self.model {
             None => cbor.null()?,
             Some(model) => cbor
@@ -167,12 +177,20 @@ impl Manifest {
         for limit in self.limits.fields() {
             cbor.u32(limit.1)?;
         }
+        match &self.log_policy {
+            None => cbor.null()?,
+            Some(policy) => cbor.str(policy)?,
+        };
         Ok(())
     }
 
     fn check(&self) -> Result<(), ManifestError> {
         if let Some(model) = &self.model {
             model.check()?;
+        }
+        let policy = self.log_policy.as_ref().map_or(1, String::len);
+        if !(1..=LOG_POLICY_MAX_BYTES).contains(&policy) {
+            return Err(ManifestError::Field("log_policy"));
         }
         self.limits.check()
     }
@@ -260,6 +278,19 @@ impl Limits {
     }
 }
 
+/// The length is checked before anything is copied.
+fn decode_log_policy(cbor: &mut Decoder<'_>) -> Result<Option<String>, ManifestError> {
+    if cbor.datatype()? == minicbor::data::Type::Null {
+        cbor.null()?;
+        return Ok(None);
+    }
+    let policy = cbor.str()?;
+    match policy.len() <= LOG_POLICY_MAX_BYTES {
+        true => Ok(Some(policy.to_string())),
+        false => Err(ManifestError::Field("log_policy")),
+    }
+}
+
 fn array(cbor: &mut Decoder<'_>, items: u64) -> Result<(), ManifestError> {
     if cbor.array()? == Some(items) {
         Ok(())
@@ -283,6 +314,7 @@ mod tests {
                 context_tokens: 2048,
             }),
             limits: Limits::default(),
+            log_policy: Some("# none yet\nquorum none\n".into()),
         }
     }
 
@@ -311,6 +343,38 @@ mod tests {
         let mut wrong = full();
         wrong.model.as_mut().unwrap().pack_bytes = 5;
         assert_eq!(wrong.encode(), Err(ManifestError::Field("pack_bytes")));
+    }
+
+    #[test]
+    fn a_log_policy_is_measured_and_bounded() {
+        let with = |policy: &str| Manifest {
+            log_policy: Some(policy.into()),
+            ..full()
+        };
+        assert_ne!(with("quorum none\n").encode(), full().encode());
+        let longest = with(&"#".repeat(LOG_POLICY_MAX_BYTES));
+        let bytes = longest.encode().unwrap();
+        assert!(bytes.len() <= crate::rom::MANIFEST_MAX_BYTES);
+        assert_eq!(Manifest::decode(&bytes), Ok(longest));
+        let refused = Err(ManifestError::Field("log_policy"));
+        assert_eq!(with("").encode(), refused);
+        let too_long = with(&"#".repeat(LOG_POLICY_MAX_BYTES + 1));
+        assert_eq!(too_long.encode(), refused);
+        let mut cbor = Encoder::new(alloc::vec::Vec::new());
+        too_long.write(&mut cbor).unwrap();
+        let decoded = Manifest::decode(&cbor.into_writer());
+        assert_eq!(decoded, Err(ManifestError::Field("log_policy")));
+    }
+
+    #[test]
+    fn the_encoding_without_a_log_policy_is_refused() {
+        let mut bytes = Manifest::default().encode().unwrap();
+        bytes.pop();
+        bytes[..2].copy_from_slice(&[0x83, 1]);
+        assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Encoding));
+        bytes = Manifest::default().encode().unwrap();
+        bytes[1] = 1;
+        assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Version(1)));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub fn manifest(data: &[u8]) -> bool {
     true
 }
 
-/// Manifests with and without a model.
+/// Manifests with and without a model and a log policy.
 pub fn manifest_seeds() -> Vec<Vec<u8>> {
     let without = Manifest::default();
     let model = ModelRef {
@@ -54,7 +54,11 @@ pub fn manifest_seeds() -> Vec<Vec<u8>> {
         model: Some(model),
         ..Manifest::default()
     };
-    [without, with]
+    let published = Manifest {
+        log_policy: Some("# no log\nquorum none\n".into()),
+        ..with.clone()
+    };
+    [without, with, published]
         .map(|manifest| manifest.encode().expect("valid"))
         .to_vec()
 }

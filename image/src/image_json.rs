@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of this file's format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub struct ImageJson {
     pub kernel_elf: FileEntry,
     /// The model, if the image has one.
     pub model: Option<ModelEntry>,
+    /// Under which logs and witnesses the image is to be published, if its manifest says so.
+    pub log_policy: Option<LogPolicyEntry>,
+    /// What is in the guest, as a CycloneDX document.
+    pub sbom: FileEntry,
     /// RAM that the image needs, in MiB.
     pub memory_mib: u64,
     /// What it was built from.
@@ -73,28 +77,58 @@ pub struct ModelEntry {
     pub licence: Option<String>,
 }
 
+/// The log policy in the ROM's manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPolicyEntry {
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of its text, lower-case hex.
+    pub sha256: String,
+}
+
 /// Where the code came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceEntry {
+    /// The repository's address as the workspace's `Cargo.toml` names it, or empty.
+    pub repository: String,
     /// Git commit, or empty outside a checkout.
     pub commit: String,
+    /// Git tree of that commit: the files alone, without history. Empty outside a checkout.
+    pub tree: String,
     /// Whether the checkout had changes that are in no commit.
     pub modified: bool,
     /// SHA-256 of `Cargo.lock`, lower-case hex.
     pub cargo_lock_sha256: String,
 }
 
-/// What compiled it.
+/// What compiled it, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildEntry {
-    /// `rustc --version`.
-    pub rustc: String,
+    /// The compiler.
+    pub rustc: RustcEntry,
+    /// `cargo --version`.
+    pub cargo: String,
+    /// The linker, which comes with the compiler: what `rust-lld --version` says.
+    pub linker: String,
     /// Target triple.
     pub target: String,
     /// Cargo profile.
     pub profile: String,
+    /// The profile's settings as they are given to Cargo, so that no configuration file changes them.
+    pub settings: Vec<String>,
     /// Compiler flags, with folder names left out.
     pub flags: Vec<String>,
+}
+
+/// The compiler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RustcEntry {
+    /// `rustc --version`.
+    pub version: String,
+    /// Commit that the compiler was built from.
+    pub commit: String,
+    /// Version of its LLVM.
+    pub llvm: String,
 }
 
 /// One launch measurement.
@@ -140,9 +174,14 @@ impl ImageJson {
 
     /// Reads the file's text.
     pub fn parse(text: &str) -> Result<Self, ImageJsonError> {
-        let image: Self = serde_json::from_str(text).map_err(ImageJsonError::Json)?;
-        match image.format {
-            FORMAT => Ok(image),
+        /// Read first, since another format may have other fields.
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let Version { format } = serde_json::from_str(text).map_err(ImageJsonError::Json)?;
+        match format {
+            FORMAT => serde_json::from_str(text).map_err(ImageJsonError::Json),
             other => Err(ImageJsonError::Format(other)),
         }
     }
@@ -169,16 +208,30 @@ mod tests {
             boot_elf: file("boot.elf"),
             kernel_elf: file("kernel.elf"),
             model: None,
+            log_policy: Some(LogPolicyEntry {
+                bytes: 7,
+                sha256: "33".repeat(32),
+            }),
+            sbom: file("sbom.cdx.json"),
             memory_mib: 128,
             source: SourceEntry {
+                repository: String::new(),
                 commit: String::new(),
+                tree: String::new(),
                 modified: true,
                 cargo_lock_sha256: "11".repeat(32),
             },
             build: BuildEntry {
-                rustc: "rustc 1.95.0".to_owned(),
+                rustc: RustcEntry {
+                    version: "rustc 1.95.0".to_owned(),
+                    commit: "5980".to_owned(),
+                    llvm: "22.1.2".to_owned(),
+                },
+                cargo: "cargo 1.95.0".to_owned(),
+                linker: "LLD 22.1.2".to_owned(),
                 target: "x86_64-unknown-linux-gnu".to_owned(),
                 profile: "guest".to_owned(),
+                settings: vec!["codegen-units=1".to_owned()],
                 flags: vec![],
             },
             measurements: vec![],
@@ -195,13 +248,18 @@ mod tests {
     #[test]
     fn another_format_is_refused() {
         let text = ImageJson {
-            format: 2,
+            format: 1,
             ..image()
         }
         .to_text();
         assert!(matches!(
             ImageJson::parse(&text),
-            Err(ImageJsonError::Format(2))
+            Err(ImageJsonError::Format(1))
+        ));
+        // Whatever else an older file has.
+        assert!(matches!(
+            ImageJson::parse(r#"{"format": 1, "rom": "another shape"}"#),
+            Err(ImageJsonError::Format(1))
         ));
         assert!(matches!(
             ImageJson::parse("{}"),

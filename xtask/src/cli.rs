@@ -48,6 +48,9 @@ enum Command {
         after_help = "Example:\n  cargo xtask image --model small --out target/cloister/image"
     )]
     Image(ImageArgs),
+    /// Build the committed code twice, in different places and environments, and compare the images.
+    #[command(after_help = "Example:\n  cargo xtask reproduce --model fixture")]
+    Reproduce(ReproduceArgs),
     /// Compute what a launch of the image will be measured as; the last line is the digest.
     #[command(after_help = "Example:\n  cargo xtask measure --vcpus 2 --cpu EPYC-Genoa")]
     Measure(MeasureArgs),
@@ -124,6 +127,20 @@ pub struct ImageArgs {
     /// Folder for the result. Default: target/cloister/image.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Under which logs and witnesses the image is to be published (tlog-policy, at most 16 KiB): goes into the ROM.
+    #[arg(long, value_name = "FILE")]
+    pub log_policy: Option<PathBuf>,
+}
+
+/// Arguments of `reproduce`.
+#[derive(Debug, Args)]
+pub struct ReproduceArgs {
+    /// small, standard, tiny, fixture, none or the path of a .gguf file.
+    #[arg(long, value_name = "MODEL", default_value = "none")]
+    pub model: ModelChoice,
+    /// Keep both images and what they were built in.
+    #[arg(long)]
+    pub keep: bool,
 }
 
 /// The kind of confidential machine whose launch is measured.
@@ -405,6 +422,7 @@ fn run(workspace: &Workspace, cli: &Cli) -> Result<Outcome, CommandError> {
         Command::Demo(arguments) => commands::demo::run(workspace, arguments),
         Command::Test(arguments) => commands::test::run(workspace, arguments),
         Command::Image(arguments) => commands::image::run(workspace, arguments),
+        Command::Reproduce(arguments) => commands::reproduce::run(workspace, arguments),
         Command::Measure(arguments) => commands::measure::run(workspace, arguments),
         Command::Run(arguments) => commands::run::run(workspace, arguments, cli.json),
         Command::Tcb(arguments) => commands::tcb::run(workspace, arguments),

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use cloister_boot::manifest::{Limits, Manifest, ModelRef};
 use cloister_image::image_json::{
-    BuildEntry, FORMAT, FileEntry, IgvmEntry, ImageJson, ImageJsonError, MeasurementEntry,
-    ModelEntry, SourceEntry,
+    BuildEntry, FORMAT, FileEntry, IgvmEntry, ImageJson, ImageJsonError, LogPolicyEntry,
+    MeasurementEntry, ModelEntry, RustcEntry, SourceEntry,
 };
 use cloister_image::rom::{self, RomInputs};
 use cloister_measure::table::TABLE_CPUS;
@@ -17,21 +17,29 @@ use cloister_measure::{
 };
 
 use crate::digest;
-use crate::guest_build::{self, PROFILE, TARGET};
+use crate::guest_build::{self, BuildError, Environment, PROFILE, SETTINGS, TARGET, Toolchain};
 use crate::models::{self, FetchError, ModelChoice};
 use crate::packs::{self, PackError, PackFile};
 use crate::process::{self, ProcessError};
 use crate::qemu::{GuestOptions, Platform};
+use crate::sbom::{self, SbomError};
 use crate::tcb::ImageSizes;
 use crate::workspace::Workspace;
 
 /// Name of the file that describes an image.
 pub const IMAGE_JSON: &str = "image.json";
-const ROM_BIN: &str = "rom.bin";
-const IGVM: &str = "cloister.igvm";
-const BOOT_ELF: &str = "boot.elf";
-const KERNEL_ELF: &str = "kernel.elf";
-const MODEL_PACK: &str = "model.pack";
+/// Name of the ROM.
+pub const ROM_BIN: &str = "rom.bin";
+/// Name of the IGVM file.
+pub const IGVM: &str = "cloister.igvm";
+/// Name of the boot program.
+pub const BOOT_ELF: &str = "boot.elf";
+/// Name of the kernel.
+pub const KERNEL_ELF: &str = "kernel.elf";
+/// Name of the model pack.
+pub const MODEL_PACK: &str = "model.pack";
+/// Name of the list of what is in the guest.
+pub const SBOM: &str = "sbom.cdx.json";
 /// Name of the image's entry in a transparency log, once it is published.
 pub const RELEASE_NOTE: &str = "release.note";
 /// Name of the proof that the log has it.
@@ -51,6 +59,20 @@ pub enum ImageError {
     /// A program failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The guest programs were not built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The list of what is in the guest could not be written.
+    #[error(transparent)]
+    Sbom(#[from] SbomError),
+    /// `Cargo.toml` cannot be read.
+    #[error("{path}: {reason}")]
+    CargoToml {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The model could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -176,19 +198,45 @@ impl Image {
     }
 }
 
-/// Builds an image with `model` into `folder`.
+/// What goes into an image besides the code.
+#[derive(Clone, Debug)]
+pub struct ImageInputs<'a> {
+    /// The model.
+    pub model: &'a ModelChoice,
+    /// Under which logs and witnesses the image is to be published: the text of a tlog-policy, checked by the caller.
+    pub log_policy: Option<String>,
+    /// The environment in which the guest programs are built.
+    pub environment: Environment,
+}
+
+/// Builds an image with `model` and without a log policy into `folder`.
 pub fn build(
     workspace: &Workspace,
     model: &ModelChoice,
     folder: &Path,
 ) -> Result<Image, ImageError> {
-    let pack = obtain_pack(workspace, model)?;
-    let programs = guest_build::build(workspace)?;
+    let inputs = ImageInputs {
+        model,
+        log_policy: None,
+        environment: Environment::of_this_process(),
+    };
+    build_from(workspace, &inputs, folder)
+}
+
+/// Builds an image into `folder`.
+pub fn build_from(
+    workspace: &Workspace,
+    inputs: &ImageInputs<'_>,
+    folder: &Path,
+) -> Result<Image, ImageError> {
+    let pack = obtain_pack(workspace, inputs.model)?;
+    let programs = guest_build::build(workspace, &inputs.environment)?;
     let read = |path: &Path| fs::read(path).map_err(at(path));
     let (boot_elf, kernel_elf) = (read(&programs.boot)?, read(&programs.kernel)?);
     let manifest = Manifest {
         model: pack.as_ref().map(|pack| pack.reference.clone()),
         limits: Limits::default(),
+        log_policy: inputs.log_policy.clone(),
     };
     let rom = rom::pack(&RomInputs {
         boot_elf: &boot_elf,
@@ -199,17 +247,30 @@ pub fn build(
     fs::create_dir_all(folder).map_err(at(folder))?;
     let write = |name: &str, bytes: &[u8]| write_file(folder, name, bytes);
     let model = pack.map(|pack| place_pack(pack, folder)).transpose()?;
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let rom_file = write(ROM_BIN, &rom)?;
+    let (source, build) = (source_entry(workspace)?, build_entry(&programs.toolchain));
+    let sbom = sbom::text(&sbom::Subject {
+        version: &version,
+        rom_sha256: &rom_file.sha256,
+        packages: &programs.packages,
+        model: model.as_ref(),
+        source: &source,
+        build: &build,
+    })?;
     let facts = ImageJson {
         format: FORMAT,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        rom: write(ROM_BIN, &rom)?,
+        version,
+        rom: rom_file,
         igvm: write_igvm(folder, &rom)?,
         boot_elf: write(BOOT_ELF, &boot_elf)?,
         kernel_elf: write(KERNEL_ELF, &kernel_elf)?,
         memory_mib: memory_mib(&manifest),
         model,
-        source: source_entry(workspace)?,
-        build: build_entry(workspace)?,
+        log_policy: manifest.log_policy.as_deref().map(log_policy_entry),
+        sbom: write(SBOM, sbom.as_bytes())?,
+        source,
+        build,
         measurements: measurements(&rom)?,
     };
     write(IMAGE_JSON, facts.to_text().as_bytes())?;
@@ -217,6 +278,13 @@ pub fn build(
         folder: folder.to_owned(),
         facts,
     })
+}
+
+fn log_policy_entry(text: &str) -> LogPolicyEntry {
+    LogPolicyEntry {
+        bytes: text.len() as u64,
+        sha256: digest::of_bytes(text.as_bytes()),
+    }
 }
 
 fn obtain_pack(workspace: &Workspace, model: &ModelChoice) -> Result<Option<PackFile>, ImageError> {
@@ -312,7 +380,9 @@ fn source_entry(workspace: &Workspace) -> Result<SourceEntry, ImageError> {
     };
     let lock = workspace.root().join("Cargo.lock");
     Ok(SourceEntry {
+        repository: repository(workspace)?,
         commit: git(&["rev-parse", "HEAD"]).trim().to_owned(),
+        tree: git(&["rev-parse", "HEAD^{tree}"]).trim().to_owned(),
         modified: !git(&["status", "--porcelain", "--untracked-files=no"])
             .trim()
             .is_empty(),
@@ -320,17 +390,35 @@ fn source_entry(workspace: &Workspace) -> Result<SourceEntry, ImageError> {
     })
 }
 
-fn build_entry(workspace: &Workspace) -> Result<BuildEntry, ImageError> {
-    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    rustc.current_dir(workspace.root()).arg("--version");
-    Ok(BuildEntry {
-        rustc: process::capture(&mut rustc, "rustc --version")?
-            .trim()
-            .to_owned(),
+/// The address in the workspace's `Cargo.toml`, or nothing.
+fn repository(workspace: &Workspace) -> Result<String, ImageError> {
+    let path = workspace.root().join("Cargo.toml");
+    let text = fs::read_to_string(&path).map_err(at(&path))?;
+    let table: toml::Table = text.parse().map_err(|error| ImageError::CargoToml {
+        path,
+        reason: format!("{error}"),
+    })?;
+    let package = table
+        .get("workspace")
+        .and_then(|found| found.get("package"));
+    let address = package.and_then(|found| found.get("repository")?.as_str());
+    Ok(address.unwrap_or_default().to_owned())
+}
+
+fn build_entry(toolchain: &Toolchain) -> BuildEntry {
+    BuildEntry {
+        rustc: RustcEntry {
+            version: toolchain.rustc.clone(),
+            commit: toolchain.commit.clone(),
+            llvm: toolchain.llvm.clone(),
+        },
+        cargo: toolchain.cargo.clone(),
+        linker: toolchain.linker.clone(),
         target: TARGET.to_owned(),
         profile: PROFILE.to_owned(),
+        settings: SETTINGS.map(str::to_owned).to_vec(),
         flags: guest_build::public_flags(),
-    })
+    }
 }
 
 fn at(path: &Path) -> impl Fn(std::io::Error) -> ImageError {

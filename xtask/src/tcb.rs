@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::collect_files;
-use crate::guest_build::TARGET;
-use crate::process::{self, ProcessError};
-use crate::workspace::{Workspace, cargo};
+use crate::guest_build::Environment;
+use crate::packages::{self, PackageError};
+use crate::workspace::Workspace;
 
 /// The budget file, beside the workspace's `Cargo.toml`.
 pub const BUDGET_FILE: &str = "tcb-budget.json";
@@ -35,9 +35,9 @@ pub struct Tcb {
 /// The count failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TcbError {
-    /// Cargo failed.
+    /// The crates could not be listed.
     #[error(transparent)]
-    Process(#[from] ProcessError),
+    Packages(#[from] PackageError),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -49,9 +49,6 @@ pub enum TcbError {
     /// The budget is not the JSON of this structure.
     #[error("{BUDGET_FILE}: {0}; `cargo xtask tcb --write-budget` writes a new one")]
     Budget(serde_json::Error),
-    /// Cargo's answer has another shape than expected.
-    #[error("cargo metadata: {0}")]
-    Metadata(String),
 }
 
 /// Sizes of what was built.
@@ -75,87 +72,18 @@ pub fn count(workspace: &Workspace, sizes: ImageSizes) -> Result<Tcb, TcbError> 
         kernel_elf_bytes: sizes.kernel_elf_bytes,
         rom_bytes: sizes.rom_bytes,
     };
-    let sources = package_sources(workspace)?;
-    for (name, version) in guest_packages(workspace)? {
-        let found = sources
-            .iter()
-            .find(|package| package.name == name && package.version == version);
-        let package =
-            found.ok_or_else(|| TcbError::Metadata(format!("no package {name} {version}")))?;
+    let guest = packages::of_guest(workspace, &Environment::of_this_process())?;
+    for package in guest.list {
         let lines = count_lines(&package.folder.join("src"))?;
         match package.own {
             true => tcb.own_lines += lines,
             false => {
                 tcb.crate_lines += lines;
-                tcb.crates.insert(name);
+                tcb.crates.insert(package.name);
             }
         }
     }
     Ok(tcb)
-}
-
-/// Names and versions of all packages that are linked into the guest: no build scripts' dependencies, no macros.
-fn guest_packages(workspace: &Workspace) -> Result<BTreeSet<(String, String)>, ProcessError> {
-    let mut command = cargo();
-    command
-        .current_dir(workspace.root())
-        .args(["tree", "--locked", "--target", TARGET]);
-    command.args([
-        "--package",
-        "cloister-boot",
-        "--package",
-        "cloister-kernel",
-        "--features",
-        "guest",
-    ]);
-    command.args([
-        "--edges",
-        "normal,no-proc-macro",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}",
-    ]);
-    let text = process::capture(&mut command, "cargo tree")?;
-    Ok(text.lines().filter_map(name_and_version).collect())
-}
-
-/// Reads `spin v0.12.3` or `cloister-boot v0.1.0 (/path)`; a repetition has ` (*)` behind it.
-fn name_and_version(line: &str) -> Option<(String, String)> {
-    let mut words = line.split_whitespace();
-    let name = words.next()?.to_owned();
-    Some((name, words.next()?.strip_prefix('v')?.to_owned()))
-}
-
-struct Package {
-    name: String,
-    version: String,
-    folder: PathBuf,
-    own: bool,
-}
-
-fn package_sources(workspace: &Workspace) -> Result<Vec<Package>, TcbError> {
-    let mut command = cargo();
-    command
-        .current_dir(workspace.root())
-        .args(["metadata", "--locked", "--format-version", "1"]);
-    let text = process::capture(&mut command, "cargo metadata")?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| TcbError::Metadata(error.to_string()))?;
-    let packages = metadata["packages"]
-        .as_array()
-        .ok_or_else(|| TcbError::Metadata("no packages".to_owned()))?;
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let read = |package: &serde_json::Value| Package {
-        name: text(&package["name"]),
-        version: text(&package["version"]),
-        folder: Path::new(&text(&package["manifest_path"]))
-            .parent()
-            .map(Path::to_owned)
-            .unwrap_or_default(),
-        own: package["source"].is_null(),
-    };
-    Ok(packages.iter().map(read).collect())
 }
 
 fn count_lines(folder: &Path) -> Result<u64, TcbError> {
@@ -297,22 +225,5 @@ mod tests {
     fn a_new_budget_allows_what_it_was_made_for() {
         let now = tcb(&["spin"], 12_345);
         assert!(growth(&now, &budget_for(&now)).is_empty());
-    }
-
-    #[test]
-    fn reads_the_lines_of_cargo_tree() {
-        let expect = |line, name: &str, version: &str| {
-            assert_eq!(
-                name_and_version(line),
-                Some((name.to_owned(), version.to_owned()))
-            );
-        };
-        expect("spin v0.12.3", "spin", "0.12.3");
-        expect(
-            "cloister-boot v0.1.0 (/somewhere) (*)",
-            "cloister-boot",
-            "0.1.0",
-        );
-        assert_eq!(name_and_version(""), None);
     }
 }

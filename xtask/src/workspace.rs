@@ -46,6 +46,14 @@ impl Workspace {
         })
     }
 
+    /// A checkout at `root` with this target directory, whatever Cargo would choose.
+    pub fn at(root: &Path, target: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            target: target.to_owned(),
+        }
+    }
+
     /// The folder of the workspace's `Cargo.toml`.
     pub fn root(&self) -> &Path {
         &self.root

@@ -1,10 +1,16 @@
 //! `cargo xtask image`.
 
+use std::fs;
+use std::path::Path;
+
+use cloister_boot::manifest::LOG_POLICY_MAX_BYTES;
+use cloister_transparency::Policy;
 use serde_json::json;
 
 use super::{CommandError, model_or_default};
 use crate::cli::{ImageArgs, Outcome};
-use crate::image_build;
+use crate::guest_build::Environment;
+use crate::image_build::{self, ImageInputs};
 use crate::qemu::Accelerator;
 use crate::workspace::Workspace;
 
@@ -12,7 +18,16 @@ use crate::workspace::Workspace;
 pub fn run(workspace: &Workspace, arguments: &ImageArgs) -> Result<Outcome, CommandError> {
     let model = model_or_default(arguments.model.as_ref(), Accelerator::detect());
     let out = arguments.out.clone().unwrap_or_else(|| workspace.image());
-    let image = image_build::build(workspace, &model, &out)?;
+    let inputs = ImageInputs {
+        model: &model,
+        log_policy: arguments
+            .log_policy
+            .as_deref()
+            .map(log_policy)
+            .transpose()?,
+        environment: Environment::of_this_process(),
+    };
+    let image = image_build::build_from(workspace, &inputs, &out)?;
     let facts = image.facts();
     let mut text = format!("{}\n", out.display());
     let files = [
@@ -20,6 +35,7 @@ pub fn run(workspace: &Workspace, arguments: &ImageArgs) -> Result<Outcome, Comm
         &facts.igvm.file,
         &facts.boot_elf,
         &facts.kernel_elf,
+        &facts.sbom,
     ];
     for file in files
         .into_iter()
@@ -43,6 +59,12 @@ pub fn run(workspace: &Workspace, arguments: &ImageArgs) -> Result<Outcome, Comm
             );
         }
     }
+    if let Some(policy) = &facts.log_policy {
+        text += &format!(
+            "  to be published under a log policy of {} bytes, sha256 {}\n",
+            policy.bytes, policy.sha256
+        );
+    }
     text += &format!(
         "  needs {} MiB of RAM; boot it with: cargo xtask run\n",
         facts.memory_mib
@@ -52,4 +74,43 @@ pub fn run(workspace: &Workspace, arguments: &ImageArgs) -> Result<Outcome, Comm
         json: json!({ "folder": out, "image": facts }),
         success: true,
     })
+}
+
+/// The text of a log policy that can be used and fits a manifest.
+pub fn log_policy(path: &Path) -> Result<String, CommandError> {
+    let text = fs::read_to_string(path).map_err(|source| CommandError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let refused = |why: String| CommandError::Failed(format!("{}: {why}", path.display()));
+    Policy::parse(text.as_bytes()).map_err(|error| refused(error.to_string()))?;
+    match text.len() <= LOG_POLICY_MAX_BYTES {
+        true => Ok(text),
+        false => Err(refused(format!(
+            "{} bytes; a manifest takes {LOG_POLICY_MAX_BYTES}",
+            text.len()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_policy_is_checked_before_anything_is_built() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("policy");
+        let key = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+        let good = format!("log {key}\nquorum none\n");
+        fs::write(&path, &good).expect("written");
+        assert_eq!(log_policy(&path).expect("good"), good);
+        fs::write(&path, "log nothing\n").expect("written");
+        let text = log_policy(&path).unwrap_err().to_string();
+        assert!(text.contains("policy") && text.contains('1'), "{text}");
+        let long = good + &"#".repeat(LOG_POLICY_MAX_BYTES) + "\n";
+        fs::write(&path, long).expect("written");
+        let text = log_policy(&path).unwrap_err().to_string();
+        assert!(text.contains("16384"), "{text}");
+    }
 }

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod fuzz;
 pub mod image;
 pub mod measure;
+pub mod reproduce;
 pub mod run;
 pub mod tcb;
 pub mod test;
@@ -31,6 +32,9 @@ pub enum CommandError {
     /// The image was not built.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The image was not built twice, or two images could not be compared.
+    #[error(transparent)]
+    Reproduce(#[from] crate::reproduce::ReproduceError),
     /// A tool is missing.
     #[error(transparent)]
     Install(#[from] InstallError),

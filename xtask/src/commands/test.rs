@@ -108,6 +108,13 @@ pub fn run(workspace: &Workspace, arguments: &TestArgs) -> Result<Outcome, Comma
     if !arguments.quick {
         step("unsafe code of the engine under Miri", &|| miri(workspace));
         step("size of the trusted code", &|| budget(workspace));
+        step("the same image from two builds", &|| {
+            command(
+                workspace,
+                "reproducible",
+                &mut slow_tests(&["reproducible"]),
+            )
+        });
         step("tokenizer and logits against the reference", &|| {
             oracle(workspace)
         });

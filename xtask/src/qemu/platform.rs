@@ -11,8 +11,7 @@ use cloister_emulator::signing;
 use tempfile::TempDir;
 
 use super::{Accelerator, SnpLaunch};
-use crate::guest_build;
-use crate::process::ProcessError;
+use crate::guest_build::{self, BuildError};
 use crate::progress::Phase;
 use crate::workspace::Workspace;
 
@@ -72,7 +71,7 @@ pub struct EmulatedPlatform {
 pub enum PlatformError {
     /// The hypervisor does not build.
     #[error(transparent)]
-    Build(#[from] ProcessError),
+    Build(#[from] BuildError),
     /// There are no keys for it.
     #[error("the emulated platform's keys: {0}")]
     Keys(#[from] HierarchyError),
