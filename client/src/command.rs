@@ -52,9 +52,10 @@ Messages file:
 
 Example:
   cloister ask --server http://127.0.0.1:8080 --messages thread.json --style bullets \\
-    --measurement $(cargo xtask measure | tail -1)
+    --log-policy log-policy.txt --release-key NAME+ID+KEY
 
-Nothing is sent before the server's evidence is accepted. On platform plain there is none (--insecure-no-attestation), on
+Nothing is sent before the server's evidence is accepted, and with it the proof that its image is in a log; an image that
+is in none needs --without-log and --measurement. On platform plain there is no evidence (--insecure-no-attestation), on
 the emulated SNP platform it is that of your own keys (--trust-emulated-root).
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was sent).";
@@ -151,6 +152,7 @@ fn ask(ask: &Ask) -> Result<(), CommandError> {
         accept_unattested: ask.insecure_no_attestation,
         snp: ask.policy.policy()?,
         certificates: ask.policy.certificates()?,
+        log_view: None,
     };
     let mut client = Client::connect(&ask.server, Duration::from_secs(ask.timeout), policy)?;
     let started = Instant::now();

@@ -12,10 +12,13 @@
 //! println!("{}", response.summary);
 //! # Ok::<(), cloister_client::ClientError>(())
 //! ```
+//! An SEV-SNP server must show that its image is in a log which the policy names
+//! ([`cloister_verifier::Policy::log`], [`cloister_verifier::Policy::require_log`]).
 #![forbid(unsafe_code)]
 
 mod client;
 pub mod command;
+mod log_arguments;
 pub mod messages;
 mod policy;
 mod policy_arguments;

@@ -2,20 +2,23 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cloister_protocol::evidence::{Evidence, Kind, NONCE_BYTES};
+use cloister_protocol::evidence::{Enclosures, Evidence, Kind, NONCE_BYTES};
 use cloister_protocol::keyconfig::KeyConfigList;
 use cloister_verifier::carrier::{Carried, CarrierError};
-use cloister_verifier::{Appraisal, Check, Claims, Context, appraise};
+use cloister_verifier::{Appraisal, Check, Claims, Context, LogView, Release, appraise};
 
 /// What is accepted.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// Servers without any evidence too. Whoever runs such a server can read what is sent to it.
     pub accept_unattested: bool,
-    /// What SEV-SNP evidence must show. By default nothing is accepted, since there is no reference value.
+    /// What SEV-SNP evidence must show. By default nothing is accepted, since there is neither a reference value nor a
+    /// log that the image must be in.
     pub snp: cloister_verifier::Policy,
     /// Certificates beside those that come with the evidence.
     pub certificates: Carried,
+    /// What is known from reading the log itself.
+    pub log_view: Option<LogView>,
 }
 
 /// What an accepted server has shown.
@@ -47,7 +50,18 @@ impl Attestation {
     }
 
     /// What every output says.
-    pub fn notice(&self) -> &'static str {
+    pub fn notice(&self) -> String {
+        let (mut notice, appraisal) = (self.machine_notice().to_owned(), self.appraisal());
+        if appraisal.is_some_and(Appraisal::has_test_witnesses) {
+            notice += "; TEST WITNESSES: the log that has this image is one for tests";
+        } else if appraisal.is_some_and(|appraisal| !appraisal.is_logged()) {
+            notice +=
+                "; NOT IN A LOG (--without-log): nothing shows that others can check this image";
+        }
+        notice
+    }
+
+    fn machine_notice(&self) -> &'static str {
         match self {
             Self::None => {
                 "NOT ATTESTED (--insecure-no-attestation): nothing proves which program answered; \
@@ -176,14 +190,30 @@ impl Policy {
             report: report.to_vec(),
             carried,
             claims: Some(claims),
+            release: release(&evidence.enclosures),
         };
         let context = Context {
             now_s: now_s(),
             nonce,
             key_configs: Some(&evidence.key_configs),
+            log_view: self.log_view.as_ref(),
         };
         Ok(appraise(&shown, &self.snp, &context))
     }
+}
+
+/// The release that came with evidence, if any of it did.
+fn release(enclosures: &Enclosures) -> Option<Release> {
+    let Enclosures {
+        release_note,
+        release_proof,
+        ..
+    } = enclosures;
+    let is_there = !release_note.is_empty() || !release_proof.is_empty();
+    is_there.then(|| Release {
+        note: release_note.clone(),
+        proof: release_proof.clone(),
+    })
 }
 
 /// Seconds since 1970 by this machine's clock.
@@ -195,7 +225,6 @@ pub(crate) fn now_s() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cloister_protocol::evidence::Enclosures;
     use cloister_protocol::keyconfig::{Epoch, decode_list};
     use cloister_protocol::ohttp::Gateway;
     use getrandom::SysRng;

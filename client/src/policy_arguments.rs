@@ -10,6 +10,8 @@ use cloister_verifier::policy::TcbFloor;
 use cloister_verifier::{Policy, Product, RootError, Tcb};
 use serde::Deserialize;
 
+use crate::log_arguments::{LogArguments, LogEntry};
+
 /// Largest file that is read, in bytes; reports, certificates and policies are far smaller.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -30,13 +32,19 @@ pub(crate) struct PolicyArguments {
     /// machine; for tests.
     #[arg(long, value_name = "FILE")]
     trust_emulated_root: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArguments,
 }
 
 pub(crate) const HELP: &str = "\
 Policy file, every field optional:
   { \"measurements\": [\"96 hexadecimal digits\"], \"products\": [\"Genoa\", \"Turin\"],
     \"tcb_floors\": { \"Genoa\": { \"snp\": 27, \"microcode\": 86 } }, \"allow_vlek\": true, \"allow_smt\": true,
-    \"require_alias_check\": true, \"require_ciphertext_hiding\": false, \"require_crl\": false }";
+    \"require_alias_check\": true, \"require_ciphertext_hiding\": false, \"require_crl\": false,
+    \"log\": { \"policy\": \"log-policy.txt\", \"release_keys\": [\"NAME+ID+KEY\"], \"max_age_days\": 30, \"test\": false } }
+The image must be in a log (\"log\", or --log-policy and --release-key), unless --without-log is given. A measurement need
+not be named then: those of the release count, and one that is named must be among them. A relative path of the log
+policy begins at the policy file's folder; \"max_age_days\" bounds the age of the witnesses' cosignatures.";
 
 /// A launch digest.
 type Measurement = [u8; 48];
@@ -68,6 +76,7 @@ struct PolicyFile {
     require_alias_check: Option<bool>,
     require_ciphertext_hiding: Option<bool>,
     require_crl: Option<bool>,
+    log: Option<LogEntry>,
 }
 
 /// The least levels of a product's TCB; zero asks for nothing.
@@ -94,6 +103,15 @@ pub(crate) enum PolicyError {
     Root { path: PathBuf, source: RootError },
     #[error("{path}: not a policy: {reason}")]
     Policy { path: PathBuf, reason: String },
+    #[error("{path}: not a log policy: {source}")]
+    Log {
+        path: PathBuf,
+        source: cloister_transparency::policy::PolicyError,
+    },
+    #[error("there is a release key, and no log policy; name one with --log-policy")]
+    NoLogPolicy,
+    #[error("there is a log policy, and no release key; say who signs releases with --release-key")]
+    NoReleaseKey,
 }
 
 impl PolicyArguments {
@@ -106,9 +124,12 @@ impl PolicyArguments {
                 source,
             })?,
         };
+        let mut log = None;
         if let Some(path) = &self.policy {
-            apply_file(&mut policy, path)?;
+            let entry = apply_file(&mut policy, path)?;
+            log = entry.map(|entry| (path.as_path(), entry));
         }
+        self.log.apply(&mut policy, log)?;
         policy.measurements.extend(&self.measurement);
         Ok(policy)
     }
@@ -124,8 +145,8 @@ impl PolicyArguments {
     }
 }
 
-/// Changes what the file names.
-fn apply_file(policy: &mut Policy, path: &Path) -> Result<(), PolicyError> {
+/// Changes what the file names, but for the log, which is handed back.
+fn apply_file(policy: &mut Policy, path: &Path) -> Result<Option<LogEntry>, PolicyError> {
     let refused = |reason: String| PolicyError::Policy {
         path: path.to_owned(),
         reason,
@@ -170,7 +191,7 @@ fn apply_file(policy: &mut Policy, path: &Path) -> Result<(), PolicyError> {
         file.require_ciphertext_hiding,
     );
     set(&mut policy.require_crl, file.require_crl);
-    Ok(())
+    Ok(file.log)
 }
 
 /// The files that were named, and those in the folders that were, in the order of their names.

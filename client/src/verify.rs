@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cloister_protocol::evidence::{Evidence, EvidenceError, Kind, NONCE_BYTES};
-use cloister_verifier::{Appraisal, Context, appraise};
+use cloister_verifier::{Appraisal, Context, Release, appraise};
 use serde_json::json;
 
 use crate::client::{self, ClientError};
@@ -21,6 +21,12 @@ const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) struct Verify {
     #[command(flatten)]
     source: Source,
+    /// The entry of the report's image in a log, a signed note.
+    #[arg(long, value_name = "FILE", requires_all = ["report", "release_proof"])]
+    release_note: Option<PathBuf>,
+    /// The proof that the log has it.
+    #[arg(long, value_name = "FILE", requires_all = ["report", "release_note"])]
+    release_proof: Option<PathBuf>,
     #[command(flatten)]
     policy: PolicyArguments,
     /// Print one JSON document.
@@ -52,8 +58,10 @@ Prints one line for each check: PASS, FAIL or NOT CHECKED, what, why.
 {}
 
 Examples:
-  cloister verify --server http://127.0.0.1:8080 --measurement $(cargo xtask measure | tail -1)
-  cloister verify --report report.bin --certs certs/ --measurement $(cargo xtask measure | tail -1)
+  cloister verify --server http://127.0.0.1:8080 --log-policy log-policy.txt --release-key NAME+ID+KEY
+  cloister verify --report report.bin --certs certs/ --release-note release.note --release-proof release.tlog-proof \\
+    --policy policy.json
+  cloister verify --server http://127.0.0.1:8080 --without-log --measurement $(cargo xtask measure | tail -1)
 
 Exit status: 0 accepted, 1 failed, 2 wrong usage, 3 refused by policy.",
         policy_arguments::HELP
@@ -109,6 +117,7 @@ fn appraise_source(arguments: &Verify) -> Result<Appraisal, VerifyError> {
         accept_unattested: false,
         snp: arguments.policy.policy()?,
         certificates: arguments.policy.certificates()?,
+        log_view: None,
     };
     let source = &arguments.source;
     if let Some(url) = &source.server {
@@ -123,7 +132,11 @@ fn appraise_source(arguments: &Verify) -> Result<Appraisal, VerifyError> {
         return appraise_evidence(&policy, &evidence, None);
     }
     let report = source.report.as_ref();
-    appraise_report(policy, report.expect("one of the group is given"))
+    appraise_report(
+        policy,
+        report.expect("one of the group is given"),
+        arguments.release()?,
+    )
 }
 
 fn appraise_evidence(
@@ -138,11 +151,29 @@ fn appraise_evidence(
     }
 }
 
-fn appraise_report(policy: Policy, path: &std::path::Path) -> Result<Appraisal, VerifyError> {
+impl Verify {
+    /// The release that the arguments name; either both files are given or none.
+    fn release(&self) -> Result<Option<Release>, PolicyError> {
+        let (Some(note), Some(proof)) = (&self.release_note, &self.release_proof) else {
+            return Ok(None);
+        };
+        Ok(Some(Release {
+            note: policy_arguments::read(note)?,
+            proof: policy_arguments::read(proof)?,
+        }))
+    }
+}
+
+fn appraise_report(
+    policy: Policy,
+    path: &std::path::Path,
+    release: Option<Release>,
+) -> Result<Appraisal, VerifyError> {
     let evidence = cloister_verifier::Evidence {
         report: policy_arguments::read(path)?,
         carried: policy.certificates,
         claims: None,
+        release,
     };
     // A report on its own says nothing about keys: that line then says NOT CHECKED.
     let snp = cloister_verifier::Policy {
@@ -151,6 +182,7 @@ fn appraise_report(policy: Policy, path: &std::path::Path) -> Result<Appraisal, 
     };
     let context = Context {
         now_s: policy::now_s(),
+        log_view: policy.log_view.as_ref(),
         ..Context::default()
     };
     Ok(appraise(&evidence, &snp, &context))
@@ -172,6 +204,9 @@ pub(crate) fn document(appraisal: &Appraisal) -> serde_json::Value {
     json!({
         "accepted": appraisal.is_accepted(),
         "emulated": appraisal.is_emulated(),
+        "logged": appraisal.is_logged(),
+        "test_witnesses": appraisal.has_test_witnesses(),
+        "notices": appraisal.notices().collect::<Vec<_>>(),
         "verdict": appraisal.verdict(),
         "checks": checks,
         "never_checked": cloister_verifier::NEVER_CHECKED,

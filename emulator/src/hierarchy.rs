@@ -373,6 +373,7 @@ mod tests {
         let mut policy = Policy::emulated(&root).expect("an emulated root");
         policy.measurements.push([2; 48]);
         policy.require_binding = false;
+        policy.require_log = false;
         let context = Context::default();
         let appraisal = appraise(&evidence, &policy, &context);
         assert!(

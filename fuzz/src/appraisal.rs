@@ -180,11 +180,13 @@ pub fn appraisal(data: &[u8]) -> bool {
             tls_public_key: Vec::new(),
             nonce: Some([7; NONCE_BYTES]),
         }),
+        release: None,
     };
     let policy = Policy {
         measurements: vec![measurement(REPORT)],
         require_alias_check: false,
         require_binding: false,
+        require_log: false,
         ..Policy::new()
     };
     let context = Context {

@@ -30,7 +30,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 33] = [
+pub const TARGETS: [Target; 34] = [
     target("keyconfig", protocol::keyconfig, protocol::keyconfig_seeds),
     target(
         "ohttp_request",
@@ -105,6 +105,11 @@ pub const TARGETS: [Target; 33] = [
         "log_proof",
         transparency::log_proof,
         transparency::log_proof_seeds,
+    ),
+    target(
+        "release",
+        transparency::release,
+        transparency::release_seeds,
     ),
     target(
         "log_policy",

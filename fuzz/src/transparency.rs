@@ -1,13 +1,18 @@
-//! Signed notes, checkpoints and proofs, log policies, and requests to a witness. What is accepted is written again byte
+//! Signed notes, checkpoints and proofs, releases, log policies, and requests to a witness. What is accepted is written again byte
 //! for byte.
 
 use cloister_transparency::appraise::AppraisalError;
 use cloister_transparency::checkpoint::SignedCheckpoint;
 use cloister_transparency::merkle::{self, MAX_PROOF_HASHES};
 use cloister_transparency::note::{MAX_SIGNATURES, Note};
+use cloister_transparency::release::{
+    Build, ImageRelease, MAX_VALIDITY_S, MinimumTcb, Model, ModelRelease, Period, SnpLaunch,
+    Source, Subject, Withdrawal,
+};
 use cloister_transparency::witness::{AddCheckpoint, Answer, Witness, WitnessStore};
 use cloister_transparency::{
-    Checkpoint, Freshness, Hash, KeyType, LogProof, Policy, SigningKey, VerifierKey, appraise,
+    Checkpoint, Freshness, Hash, KeyType, LogProof, Policy, SigningKey, Statement, VerifierKey,
+    appraise,
 };
 use std::convert::Infallible;
 
@@ -134,6 +139,92 @@ pub fn log_proof_seeds() -> Vec<Vec<u8>> {
     });
     let another = include_bytes!("../../tests/vectors/tlog/oak.tlog-proof");
     proofs.chain([another.to_vec()]).collect()
+}
+
+/// What entries say: what is accepted is written again byte for byte, in one line.
+pub fn release(data: &[u8]) -> bool {
+    let Some(statement) = std::str::from_utf8(data)
+        .ok()
+        .and_then(|text| Statement::parse(text).ok())
+    else {
+        return false;
+    };
+    assert_eq!(statement.to_text().as_bytes(), data);
+    assert_eq!(data.iter().filter(|byte| **byte == b'\n').count(), 1);
+    assert_eq!(statement.check(), Ok(()));
+    assert!(!statement.subjects().is_empty());
+    // It can stand in a note.
+    assert!(Note::new(&statement.to_text()).is_ok());
+    true
+}
+
+/// An image, a model and a withdrawal.
+pub fn release_seeds() -> Vec<Vec<u8>> {
+    let subjects = vec![Subject {
+        name: "rom.bin".into(),
+        sha256: [1; 32],
+    }];
+    let period = Period {
+        not_before_s: NOW_S,
+        not_after_s: NOW_S + MAX_VALIDITY_S,
+    };
+    let model = Model {
+        name: "tiny".into(),
+        root: [2; 32],
+        gguf: [3; 32],
+        licence: Some("Apache-2.0".into()),
+    };
+    let launch = SnpLaunch {
+        cpu: "EPYC-Genoa".into(),
+        cpu_signature: 0x00a1_0f10,
+        guest_features: 1,
+        measurement: [4; 48],
+        minimum_tcb: MinimumTcb::default(),
+        policy: 0x3_0000,
+        vcpus: 2,
+        vmm: "qemu".into(),
+    };
+    let image = ImageRelease {
+        subjects: subjects.clone(),
+        version: "0.1.0".into(),
+        period,
+        snp: vec![launch],
+        model: Some(model.clone()),
+        log_policy: Some([5; 32]),
+        source: Source {
+            repository: String::new(),
+            commit: "a".repeat(40),
+            tree: "b".repeat(64),
+            cargo_lock: [6; 32],
+        },
+        build: Build {
+            rustc: "rustc 1.95.0".into(),
+            target: "x86_64-unknown-none".into(),
+            profile: "guest".into(),
+            flags: vec!["-Copt-level=3".into()],
+        },
+        sbom: [7; 32],
+    };
+    let released = ModelRelease {
+        subjects: subjects.clone(),
+        version: "0.1.0".into(),
+        period,
+        model,
+    };
+    let withdrawal = Withdrawal {
+        subjects,
+        not_before_s: NOW_S,
+        reason: "a \"defect\"".into(),
+        withdraws: Hash([8; 32]),
+    };
+    let statements = [
+        Statement::Image(image),
+        Statement::Model(released),
+        Statement::Withdraw(withdrawal),
+    ];
+    statements
+        .map(|statement| statement.to_text().into_bytes())
+        .to_vec()
 }
 
 /// Log policies: what is accepted has a quorum that all witnesses together reach, and that none does not, if it asks for

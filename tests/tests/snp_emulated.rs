@@ -141,7 +141,14 @@ fn nothing_is_asked_of_another_image_or_an_unnamed_root() {
 
     let mut hardware_only = Policy::default();
     hardware_only.snp.measurements = policy().snp.measurements;
+    hardware_only.snp.require_log = false;
     let appraisal = refused(hardware_only);
     let outcome = appraisal.outcome(CheckName::Root).expect("a check");
+    assert!(!outcome.is_acceptable(), "{appraisal}");
+
+    let mut logged_only = policy();
+    logged_only.snp.require_log = true;
+    let appraisal = refused(logged_only);
+    let outcome = appraisal.outcome(CheckName::Log).expect("a check");
     assert!(!outcome.is_acceptable(), "{appraisal}");
 }

@@ -184,6 +184,10 @@ pub struct Withdrawal {
 
 /// What an entry says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an entry is read at a time, and an image is what it nearly always is"
+)]
 #[non_exhaustive]
 pub enum Statement {
     /// An image.

@@ -51,8 +51,18 @@ pub enum CheckName {
     CiphertextHiding,
     /// The guest runs an image that is asked for.
     Measurement,
-    /// That image is in the log.
+    /// A release key has signed that this is a released image.
+    Release,
+    /// The release is valid now.
+    ReleaseDates,
+    /// No TCB version is below what the release asks for.
+    ReleaseTcb,
+    /// The guest was launched with no permission that the release does not give.
+    ReleasePolicy,
+    /// That release is in the log.
     Log,
+    /// The log does not withdraw it.
+    Withdrawn,
     /// The report is bound to the keys that will be used.
     KeyBinding,
     /// The keys' epoch is current.
@@ -86,7 +96,12 @@ impl CheckName {
             Self::AliasCheck => "memory alias check",
             Self::CiphertextHiding => "ciphertext hiding",
             Self::Measurement => "measurement",
+            Self::Release => "release",
+            Self::ReleaseDates => "release dates",
+            Self::ReleaseTcb => "release TCB",
+            Self::ReleasePolicy => "release policy",
             Self::Log => "measurement in log",
+            Self::Withdrawn => "not withdrawn",
             Self::KeyBinding => "key binding",
             Self::Epoch => "epoch",
             Self::Nonce => "nonce",
@@ -179,11 +194,19 @@ pub const NEVER_CHECKED: [&str; 6] = [
     "the network: who sees addresses, times and sizes of messages, and whether answers arrive",
 ];
 
+const EMULATED: &str =
+    "EMULATED EVIDENCE: its root is not AMD's, and it proves nothing about any machine.";
+
+const TEST_WITNESSES: &str = "TEST WITNESSES: the log and its witnesses are for tests, and show no one that others see the same log.";
+
+const WITHOUT_LOG: &str = "NOT IN A LOG (--without-log): nothing shows that this image was published for others to check.";
+
 /// Every check and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appraisal {
     pub(crate) checks: Vec<Check>,
     pub(crate) emulated: bool,
+    pub(crate) test_witnesses: bool,
 }
 
 impl Appraisal {
@@ -206,6 +229,35 @@ impl Appraisal {
         self.emulated
     }
 
+    /// Whether the image's release is shown to be in a log that the policy names.
+    pub fn is_logged(&self) -> bool {
+        matches!(self.outcome(CheckName::Log), Some(Outcome::Pass(_)))
+    }
+
+    /// Whether the policy says of its log and witnesses that they are for tests.
+    pub fn has_test_witnesses(&self) -> bool {
+        self.test_witnesses
+    }
+
+    /// What stands above all else in every output: that the evidence is worth less than it looks.
+    pub fn notices(&self) -> impl Iterator<Item = &'static str> {
+        let log = self.outcome(CheckName::Log);
+        let without_log = matches!(
+            log,
+            Some(Outcome::NotChecked {
+                required: false,
+                ..
+            })
+        );
+        [
+            (self.emulated, EMULATED),
+            (self.test_witnesses, TEST_WITNESSES),
+            (without_log, WITHOUT_LOG),
+        ]
+        .into_iter()
+        .filter_map(|(applies, notice)| applies.then_some(notice))
+    }
+
     /// Why the evidence is refused, in the order of the checks.
     pub fn reasons(&self) -> impl Iterator<Item = &Reason> {
         self.checks.iter().filter_map(|check| match &check.outcome {
@@ -225,6 +277,9 @@ impl Appraisal {
     /// The verdict in one line.
     pub fn verdict(&self) -> &'static str {
         match (self.is_accepted(), self.emulated) {
+            (true, false) if self.test_witnesses => {
+                "ACCEPTED WITH TEST WITNESSES: the log proves nothing, for tests only"
+            }
             (true, false) => "ACCEPTED",
             (true, true) => "ACCEPTED AS EMULATED: protects nothing, for tests only",
             (false, false) => "REFUSED",
@@ -234,13 +289,10 @@ impl Appraisal {
 }
 
 impl fmt::Display for Appraisal {
-    /// One line for each check, then what is never checked, then the verdict.
+    /// The notices, one line for each check, what is never checked, the verdict.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.emulated {
-            writeln!(
-                f,
-                "EMULATED EVIDENCE: its root is not AMD's, and it proves nothing about any machine."
-            )?;
+        for notice in self.notices() {
+            writeln!(f, "{notice}")?;
         }
         for check in &self.checks {
             writeln!(f, "{check}")?;

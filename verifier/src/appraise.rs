@@ -3,6 +3,7 @@
 mod binding;
 mod endorsement;
 mod launch;
+mod release;
 
 use crate::appraisal::{Appraisal, Check, CheckName, Outcome};
 use crate::carrier::{Carried, CarrierError, MAX_CERTIFICATES};
@@ -11,11 +12,13 @@ use crate::chain::{Chain, Root};
 use crate::policy::Policy;
 use crate::product::Product;
 use crate::reason::Reason;
+use crate::release::{LogView, Release};
 use crate::report::{Report, ReportError};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use cloister_protocol::evidence::NONCE_BYTES;
+use cloister_transparency::release::ImageRelease;
 
 /// What a guest shows of itself. None of it is believed until it is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct Evidence {
     pub carried: Carried,
     /// What the report is said to be bound to; none when a report is judged on its own.
     pub claims: Option<Claims>,
+    /// The release of the image that the guest says it runs.
+    pub release: Option<Release>,
 }
 
 impl Evidence {
@@ -45,6 +50,7 @@ impl Evidence {
             report: report.to_vec(),
             carried,
             claims: None,
+            release: None,
         })
     }
 }
@@ -71,6 +77,8 @@ pub struct Context<'a> {
     pub nonce: Option<&'a [u8; NONCE_BYTES]>,
     /// The encoded key config list that will be used, if it came another way than in the evidence.
     pub key_configs: Option<&'a [u8]>,
+    /// What is known from reading the log itself.
+    pub log_view: Option<&'a LogView>,
 }
 
 /// Appraises evidence. Never fails: what cannot be read is a failed check.
@@ -78,21 +86,25 @@ pub fn appraise(evidence: &Evidence, policy: &Policy, context: &Context<'_>) -> 
     let report = Report::parse(&evidence.report);
     let (certificates, unreadable) = read_certificates(&evidence.carried.certificates);
     let chain = Chain::find(&certificates, policy.roots.all(), report.as_ref().ok());
+    let release = release::read(evidence, policy);
     let mut appraiser = Appraiser {
         evidence,
         policy,
         context,
         report: report.as_ref(),
         chain,
+        release: release.as_ref().map(Result::as_ref),
         checks: Vec::new(),
     };
     appraiser.check_report_form();
     appraiser.check_certificates(&certificates, unreadable);
     appraiser.check_endorsement();
     appraiser.check_launch();
+    appraiser.check_release();
     appraiser.check_binding();
     Appraisal {
         emulated: appraiser.is_emulated(&certificates),
+        test_witnesses: policy.log.as_ref().is_some_and(|log| log.test),
         checks: appraiser.checks,
     }
 }
@@ -127,6 +139,8 @@ struct Appraiser<'a> {
     context: &'a Context<'a>,
     report: Result<&'a Report, &'a ReportError>,
     chain: Option<Chain<'a>>,
+    /// What a release key signed, or why it is no release of an image; none without a release or a log policy.
+    release: Option<Result<&'a ImageRelease, &'a Reason>>,
     checks: Vec<Check>,
 }
 

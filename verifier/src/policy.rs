@@ -3,6 +3,7 @@
 use crate::carrier::{Carried, CarrierError};
 use crate::certificate::{Certificate, CertificateError, Kind};
 use crate::product::Product;
+use crate::release::LogPolicy;
 use crate::report::Cpuid;
 use crate::tcb::Tcb;
 use alloc::vec;
@@ -32,8 +33,15 @@ pub struct Policy {
     pub products: Vec<Product>,
     /// The least TCB version by product; see [`TcbFloor`].
     pub tcb_floors: Vec<TcbFloor>,
-    /// Reference values. Empty: nothing is accepted.
+    /// Reference values. With a log policy the image's release must have the measurement too; with a log policy and no
+    /// values here it is the release alone that gives them. With neither nothing is accepted.
     pub measurements: Vec<Measurement>,
+    /// Which releases are accepted; none where no log is known.
+    pub log: Option<LogPolicy>,
+    /// Whether the image must be in a log that `log` names.
+    pub require_log: bool,
+    /// Whether the machine must have the least TCB version that the release asks for.
+    pub require_release_tcb: bool,
     /// Whether reports may be signed by a cloud provider's key (VLEK) in place of the chip's own.
     pub allow_vlek: bool,
     /// Whether the guest may have been launched with SMT allowed.
@@ -56,13 +64,16 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// AMD's roots, Genoa and Turin at their floors, alias check, binding; no reference value yet.
+    /// AMD's roots, Genoa and Turin at their floors, alias check, binding, a log; no reference value and no log yet.
     pub fn new() -> Self {
         Self {
             roots: Roots::amd(),
             products: vec![Product::Genoa, Product::Turin],
             tcb_floors: TcbFloor::DEFAULT.to_vec(),
             measurements: Vec::new(),
+            log: None,
+            require_log: true,
+            require_release_tcb: true,
             allow_vlek: true,
             allow_smt: true,
             require_alias_check: true,
@@ -76,7 +87,8 @@ impl Policy {
     }
 
     /// What is asked of an emulated platform: that its chain ends in this root of its own. AMD's roots are not among the
-    /// roots, and what says something about real machines only, product, TCB floor, memory aliases, is not asked.
+    /// roots, and what says something about real machines only, product, TCB floor (the release's too), memory aliases, is
+    /// not asked.
     /// `root` is PEM or DER.
     ///
     /// # Errors
@@ -91,6 +103,7 @@ impl Policy {
                 .map(|product| TcbFloor::new(product, None, 0, 0))
                 .to_vec(),
             require_alias_check: false,
+            require_release_tcb: false,
             ..Self::new()
         })
     }

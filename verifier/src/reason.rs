@@ -3,6 +3,7 @@
 use crate::certificate::{AmdExtension, CertificateError, Kind};
 use crate::crl::CrlError;
 use crate::product::Product;
+use crate::release::ReleaseReason;
 use crate::report::ReportError;
 use crate::tcb::{Component, RawTcb};
 use crate::text::{Date, Hex, Safe};
@@ -200,6 +201,8 @@ pub enum Reason {
         /// The measurement.
         found: [u8; 48],
     },
+    /// The image's release does not count.
+    Release(ReleaseReason),
     /// The report's data is not the hash of epoch, keys and nonce that came with it.
     ReportData,
     /// The keys in the evidence are not the keys that will be used.
@@ -229,6 +232,12 @@ pub enum Reason {
     NonceMissing,
     /// The evidence has another nonce than the one that was sent.
     NonceDiffers,
+}
+
+impl From<ReleaseReason> for Reason {
+    fn from(reason: ReleaseReason) -> Self {
+        Self::Release(reason)
+    }
 }
 
 impl fmt::Display for Reason {
@@ -405,13 +414,15 @@ impl Reason {
             Self::CiphertextHiding => write!(f, "the guest was launched without ciphertext hiding"),
             Self::NoReferenceMeasurement => write!(
                 f,
-                "there is no measurement to compare with; give one with --measurement or --policy"
+                "there is no measurement to compare with; give one with --measurement or --policy, or a log policy whose releases \
+                 name it"
             ),
             Self::Measurement { found } => write!(
                 f,
                 "the guest runs {}, which is not an image that is asked for",
                 Hex(found)
             ),
+            Self::Release(reason) => write!(f, "{reason}"),
             _ => return None,
         })
     }

@@ -178,6 +178,38 @@ pub enum PolicyBit {
     PageSwapDisabled = 25,
 }
 
+impl PolicyBit {
+    /// The flags that permit something; the others forbid or demand something (AMD 56860, "Guest Policy").
+    pub const PERMISSIONS: [Self; 4] = [
+        Self::SmtAllowed,
+        Self::MigrationAgent,
+        Self::Debug,
+        Self::CxlAllowed,
+    ];
+
+    /// The name in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SmtAllowed => "SMT allowed",
+            Self::ReservedOne => "the reserved bit",
+            Self::MigrationAgent => "a migration agent allowed",
+            Self::Debug => "DEBUG",
+            Self::SingleSocket => "a single socket",
+            Self::CxlAllowed => "CXL allowed",
+            Self::Aes256Xts => "AES-256-XTS",
+            Self::RaplDisabled => "RAPL disabled",
+            Self::CiphertextHiding => "ciphertext hiding",
+            Self::PageSwapDisabled => "page swap disabled",
+        }
+    }
+}
+
+impl fmt::Display for PolicyBit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What the guest was launched with (AMD 56860, "Guest Policy"). It is not part of the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestPolicy(pub u64);
@@ -251,6 +283,18 @@ pub struct Cpuid {
     pub model: u8,
     /// Stepping.
     pub stepping: u8,
+}
+
+impl Cpuid {
+    /// From the register itself: EAX of leaf 1. Models above 255 do not exist.
+    pub const fn from_signature(eax: u32) -> Self {
+        let family = (eax >> 8 & 0xf) + (eax >> 20 & 0xff);
+        Self {
+            family: if family > 0xff { 0xff } else { family as u8 },
+            model: (eax >> 4 & 0xf | eax >> 12 & 0xf0) as u8,
+            stepping: (eax & 0xf) as u8,
+        }
+    }
 }
 
 /// A version of the SNP firmware.

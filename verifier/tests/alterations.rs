@@ -119,6 +119,7 @@ fn whole_evidence() {
             report,
             carried,
             claims: None,
+            release: None,
         };
         let appraisal = appraise(&evidence, &Policy::new(), &Context::default());
         assert!(!appraisal.is_accepted());

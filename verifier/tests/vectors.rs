@@ -18,6 +18,7 @@ fn lenient(vector: &Vector) -> Policy {
         measurements: vec![measurement],
         require_alias_check: false,
         require_binding: false,
+        require_log: false,
         ..Policy::new()
     };
     for floor in &mut policy.tcb_floors {

@@ -1,11 +1,11 @@
 //! What runs, and on what: firmware levels, privilege, guest policy, measurement.
 
-use super::{Appraiser, Finding};
+use super::{Appraiser, Finding, release};
 use crate::appraisal::CheckName;
 use crate::product::Product;
 use crate::reason::{Reason, WhichTcb};
 use crate::report::{PolicyBit, Report};
-use crate::tcb::Tcb;
+use crate::tcb::{Component, Tcb};
 use crate::text::Hex;
 use alloc::format;
 
@@ -27,7 +27,6 @@ impl Appraiser<'_> {
         self.check_alias();
         self.check_ciphertext_hiding();
         self.on_report(CheckName::Measurement, Self::measurement);
-        self.not_checked(CheckName::Log, "no transparency log is configured", false);
     }
 
     fn check_tcb_floor(&mut self) {
@@ -46,23 +45,15 @@ impl Appraiser<'_> {
             .policy
             .floor(product, report.cpuid)
             .ok_or(Reason::NoTcbFloor(product))?;
-        for (which, raw) in [
-            (WhichTcb::Reported, report.reported_tcb),
-            (WhichTcb::Committed, report.committed_tcb),
-            (WhichTcb::Current, report.current_tcb),
-            (WhichTcb::Launch, report.launch_tcb),
-        ] {
-            let tcb = Tcb::decode(raw, product.tcb_layout()).ok_or(Reason::TcbReserved(which))?;
-            if let Some(component) = tcb.below(&floor) {
-                return Err(Reason::TcbBelowFloor {
-                    tcb: which,
-                    component,
-                    found: tcb.level(component),
-                    floor: floor.level(component),
-                });
-            }
+        match first_below(product, report, &floor)? {
+            None => Ok(format!("at least {floor}")),
+            Some((tcb, component, found)) => Err(Reason::TcbBelowFloor {
+                tcb,
+                component,
+                found,
+                floor: floor.level(component),
+            }),
         }
-        Ok(format!("at least {floor}"))
     }
 
     fn smt(&self, report: &Report) -> Finding {
@@ -118,16 +109,36 @@ impl Appraiser<'_> {
     }
 
     fn measurement(&self, report: &Report) -> Finding {
-        if self.policy.measurements.is_empty() {
-            return Err(Reason::NoReferenceMeasurement);
+        let (found, wanted) = (report.measurement, &self.policy.measurements);
+        if !wanted.is_empty() && !wanted.contains(&found) {
+            return Err(Reason::Measurement { found });
         }
-        let found = report.measurement;
-        if self.policy.measurements.contains(&found) {
-            Ok(format!("{}", Hex(&found)))
-        } else {
-            Err(Reason::Measurement { found })
+        match self.release {
+            Some(Ok(image)) => release::launch_of(image, found),
+            _ if wanted.is_empty() => Err(Reason::NoReferenceMeasurement),
+            _ => Ok(format!("{}", Hex(&found))),
         }
     }
+}
+
+/// The first level of the report's TCB versions that is below `floor`: of which version, which one, and the level.
+pub(super) fn first_below(
+    product: Product,
+    report: &Report,
+    floor: &Tcb,
+) -> Result<Option<(WhichTcb, Component, u8)>, Reason> {
+    for (which, raw) in [
+        (WhichTcb::Reported, report.reported_tcb),
+        (WhichTcb::Committed, report.committed_tcb),
+        (WhichTcb::Current, report.current_tcb),
+        (WhichTcb::Launch, report.launch_tcb),
+    ] {
+        let tcb = Tcb::decode(raw, product.tcb_layout()).ok_or(Reason::TcbReserved(which))?;
+        if let Some(component) = tcb.below(floor) {
+            return Ok(Some((which, component, tcb.level(component))));
+        }
+    }
+    Ok(None)
 }
 
 fn policy_bits(report: &Report) -> Finding {

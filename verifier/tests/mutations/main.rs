@@ -7,6 +7,7 @@ mod common;
 mod binding;
 mod certificates;
 mod chains;
+mod release;
 mod report;
 mod setup;
 
@@ -20,6 +21,7 @@ fn all() -> Vec<Mutation> {
         certificates::all(),
         chains::all(),
         binding::all(),
+        release::all(),
     ]
     .into_iter()
     .flatten()
@@ -92,22 +94,23 @@ fn the_output_has_a_line_for_each_check_and_says_what_is_emulated() {
     let text = setup.appraise(&setup.evidence()).to_string();
     let lines: Vec<_> = text.lines().collect();
     assert!(lines[0].starts_with("EMULATED EVIDENCE"));
-    assert_eq!(lines[1], "PASS         report form          version 3");
-    let log = "NOT CHECKED  measurement in log   no transparency log is configured";
-    assert!(lines.contains(&log), "{text}");
+    assert!(lines[1].starts_with("NOT IN A LOG (--without-log)"));
+    assert_eq!(lines[2], "PASS         report form          version 3");
+    let log = "NOT CHECKED  measurement in log   NOT IN A LOG (--without-log): ";
+    assert!(text.contains(log), "{text}");
     for item in NEVER_CHECKED {
         assert!(text.contains(item));
     }
     assert_eq!(
         *lines.last().unwrap(),
-        "ACCEPTED AS EMULATED: protects nothing, for tests only (22 passed, 0 failed, 3 not checked)"
+        "ACCEPTED AS EMULATED: protects nothing, for tests only (22 passed, 0 failed, 8 not checked)"
     );
     let mut setup = Setup::genoa();
     setup.set(0x0a, &[0x0b]);
     let text = setup.appraise(&setup.evidence()).to_string();
     let debug = "FAIL         no debug             the guest was launched with DEBUG: the host can read its memory";
     assert!(text.contains(debug), "{text}");
-    assert!(text.ends_with("REFUSED (EMULATED) (21 passed, 1 failed, 3 not checked)\n"));
+    assert!(text.ends_with("REFUSED (EMULATED) (21 passed, 1 failed, 8 not checked)\n"));
 }
 
 #[test]

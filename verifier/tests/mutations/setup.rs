@@ -8,7 +8,9 @@ use cloister_protocol::suite::{Aead, Suite};
 use cloister_verifier::appraisal::{CheckName, Outcome};
 use cloister_verifier::carrier::Carried;
 use cloister_verifier::certificate::EMULATED_ORGANIZATION;
-use cloister_verifier::{Appraisal, Claims, Context, Evidence, Policy, Reason, appraise};
+use cloister_verifier::{
+    Appraisal, Claims, Context, Evidence, LogView, Policy, Reason, Release, appraise,
+};
 use p384::ecdsa::SigningKey;
 use rsa::RsaPrivateKey;
 
@@ -85,6 +87,8 @@ pub(crate) struct Setup {
     pub(crate) now_s: Option<u64>,
     pub(crate) nonce: Option<[u8; 32]>,
     pub(crate) key_configs: Option<Vec<u8>>,
+    pub(crate) release: Option<Release>,
+    pub(crate) log_view: Option<LogView>,
 }
 
 pub(crate) fn key_configs(seed: u8, epoch: Option<Epoch>) -> Vec<u8> {
@@ -112,6 +116,7 @@ impl Setup {
         let report_key = issuer::p384_key(5);
         let mut policy = Policy {
             measurements: vec![MEASUREMENT],
+            require_log: false,
             ..Policy::new()
         };
         for authorities in [&GENOA, &TURIN] {
@@ -140,6 +145,8 @@ impl Setup {
             now_s: Some(NOW_S),
             nonce: Some(NONCE),
             key_configs: None,
+            release: None,
+            log_view: None,
         }
     }
 
@@ -222,6 +229,7 @@ impl Setup {
                 crls: self.crls.clone(),
             },
             claims: self.claims.clone(),
+            release: self.release.clone(),
         }
     }
 
@@ -230,6 +238,7 @@ impl Setup {
             now_s: self.now_s,
             nonce: self.nonce.as_ref(),
             key_configs: self.key_configs.as_deref(),
+            log_view: self.log_view.as_ref(),
         };
         appraise(evidence, &self.policy, &context)
     }

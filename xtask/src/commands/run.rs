@@ -132,13 +132,27 @@ fn trust(platform: &Platform, image: &Image, vcpus: u32) -> Result<String, Comma
     let Some(measurement) = attestation::measurement(platform, image, vcpus)? else {
         return Ok("--insecure-no-attestation".to_owned());
     };
-    Ok(match platform {
-        Platform::SnpEmulated(emulated) => format!(
-            "--trust-emulated-root {} --measurement {measurement}",
-            emulated.keys().root().display()
-        ),
-        _ => format!("--measurement {measurement}"),
-    })
+    let root = match platform {
+        Platform::SnpEmulated(emulated) => {
+            let root = emulated.keys().root();
+            format!("--trust-emulated-root {} ", root.display())
+        }
+        _ => String::new(),
+    };
+    let options = image.guest_options(platform.clone());
+    let is_published = options.release_note.is_some() && options.release_proof.is_some();
+    Ok(format!(
+        "{root}--measurement {measurement} {}",
+        log(is_published)
+    ))
+}
+
+/// What a client has to be told of logs: who published the image knows which one it was.
+fn log(is_published: bool) -> &'static str {
+    match is_published {
+        true => "--log-policy FILE --release-key VKEY",
+        false => "--without-log",
+    }
 }
 
 fn open_or_build(
@@ -210,6 +224,12 @@ mod tests {
         }
         let block = "B".repeat(128);
         assert!(parse(&["--id-block", &block]).is_err(), "without ID auth");
+    }
+
+    #[test]
+    fn an_image_that_is_in_no_log_is_said_to_be_so() {
+        assert_eq!(log(false), "--without-log");
+        assert!(log(true).contains("--release-key"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The client and evidence that an emulated platform signed: what `ask` sends, what `verify` says.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod logged;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -116,7 +118,12 @@ fn trust() -> Vec<String> {
     ]
 }
 
+/// With an image that is in no log.
 fn cloister(words: &[&str], more: &[String]) -> Output {
+    run(&[words, &["--without-log"]].concat(), more)
+}
+
+fn run(words: &[&str], more: &[String]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloister"));
     command.args(words).args(more).output().expect("it runs")
 }
