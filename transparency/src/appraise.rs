@@ -1,6 +1,6 @@
 //! What a client does with a proof: is this entry in a log that the policy trusts, as enough witnesses saw it, lately?
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::key::{KeyId, VerifierKey};
 use crate::merkle::{Hash, ProofError};
 use crate::note::{self, Note, NoteError};
@@ -152,7 +152,7 @@ pub fn appraise(
         return Err(AppraisalError::EntryTooLarge { bytes: entry.len() });
     }
     let proof = LogProof::parse(proof).map_err(AppraisalError::Format)?;
-    check_log(&proof, policy)?;
+    check_log(&proof.checkpoint, policy)?;
     let cosigned = cosignatures(proof.checkpoint.note(), policy)?;
     let leaf = Hash::leaf(entry);
     proof.check_leaf(&leaf).map_err(AppraisalError::Inclusion)?;
@@ -166,26 +166,38 @@ pub fn appraise(
     })
 }
 
+/// Checks a checkpoint by itself: that a log of the policy signed it, and enough witnesses cosigned it lately. Gives the
+/// witnesses whose cosignatures count.
+///
+/// # Errors
+/// [`AppraisalError`], the first reason in this order: log, witnesses' signatures, quorum.
+pub fn appraise_checkpoint(
+    checkpoint: &SignedCheckpoint,
+    policy: &Policy,
+    freshness: &Freshness,
+) -> Result<Vec<Cosigned>, AppraisalError> {
+    check_log(checkpoint, policy)?;
+    let cosigned = cosignatures(checkpoint.note(), policy)?;
+    check_quorum(&cosigned, policy, freshness)
+}
+
 /// Checks that a log of the policy signed the checkpoint.
-fn check_log(proof: &LogProof, policy: &Policy) -> Result<(), AppraisalError> {
-    let origin = || proof.checkpoint.checkpoint().origin.clone();
+fn check_log(checkpoint: &SignedCheckpoint, policy: &Policy) -> Result<(), AppraisalError> {
+    let origin = || checkpoint.checkpoint().origin.clone();
     let keys: Vec<&VerifierKey> = policy.logs().iter().map(|log| &log.key).collect();
     if !keys
         .iter()
-        .any(|key| key.name() == proof.checkpoint.checkpoint().origin)
+        .any(|key| key.name() == checkpoint.checkpoint().origin)
     {
         return Err(AppraisalError::UnknownLog { origin: origin() });
     }
-    proof
-        .checkpoint
-        .verify_log(keys)
-        .map_err(|error| match error {
-            NoteError::InvalidSignature { key_id, .. } => AppraisalError::LogSignature {
-                origin: origin(),
-                key_id,
-            },
-            _ => AppraisalError::NotSignedByLog { origin: origin() },
-        })
+    checkpoint.verify_log(keys).map_err(|error| match error {
+        NoteError::InvalidSignature { key_id, .. } => AppraisalError::LogSignature {
+            origin: origin(),
+            key_id,
+        },
+        _ => AppraisalError::NotSignedByLog { origin: origin() },
+    })
 }
 
 /// When each witness of the policy cosigned, if it did; of several times the last.

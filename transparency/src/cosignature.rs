@@ -2,6 +2,7 @@
 
 use crate::decimal::MAX_NUMBER;
 use crate::key::{SigningKey, VerifierKey};
+use crate::signer::{SignError, Signer};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,10 +15,19 @@ fn message(text: &str, time_s: u64) -> String {
     format!("cosignature/v1\ntime {time_s}\n{text}")
 }
 
-/// The timestamped signature of `key` on a checkpoint's text.
-pub(crate) fn sign(key: &SigningKey, text: &str, time_s: u64) -> Vec<u8> {
-    let signature = key.sign_ed25519(message(text, time_s).as_bytes());
-    [&time_s.to_be_bytes()[..], &signature].concat()
+/// The timestamped signature of `signer` on a checkpoint's text.
+pub(crate) fn sign(signer: &dyn Signer, text: &str, time_s: u64) -> Result<Vec<u8>, SignError> {
+    let signature = signer.sign_message(message(text, time_s).as_bytes())?;
+    Ok(with_time(time_s, &signature))
+}
+
+/// The same by a key in memory.
+pub(crate) fn sign_with_key(key: &SigningKey, text: &str, time_s: u64) -> Vec<u8> {
+    with_time(time_s, &key.sign_ed25519(message(text, time_s).as_bytes()))
+}
+
+fn with_time(time_s: u64, signature: &[u8; 64]) -> Vec<u8> {
+    [&time_s.to_be_bytes()[..], signature].concat()
 }
 
 /// The time of a cosignature that holds. A time of 0 says nothing about when, and one above 2^63 - 1 is not allowed.

@@ -46,6 +46,8 @@ pub struct FileError {
     pub path: PathBuf,
     /// What went wrong.
     pub kind: io::ErrorKind,
+    /// More about that, where it is known.
+    pub reason: Option<String>,
 }
 
 impl FileError {
@@ -54,6 +56,7 @@ impl FileError {
             operation,
             path: path.into(),
             kind: error.kind(),
+            reason: None,
         }
     }
 }
@@ -69,22 +72,29 @@ impl fmt::Display for FileError {
             Operation::CreateFolder => "make the folder",
             Operation::Lock => "lock",
         };
-        write!(f, "cannot {what} {}: {}", self.path.display(), self.kind)
+        write!(f, "cannot {what} {}: ", self.path.display())?;
+        match &self.reason {
+            Some(reason) => f.write_str(reason),
+            None => write!(f, "{}", self.kind),
+        }
     }
 }
 
 impl std::error::Error for FileError {}
 
-/// What the log and the witness's state need of a file system.
-pub trait Files {
-    /// Holds a lock until it is dropped.
-    type Lock: fmt::Debug;
-
+/// Where files are read from: a file system, a server.
+pub trait ReadFiles {
     /// The content of a file; `None` where there is none. A file of more than `most_bytes` is an error.
     ///
     /// # Errors
     /// [`FileError`].
     fn read(&self, path: &Path, most_bytes: usize) -> Result<Option<Vec<u8>>, FileError>;
+}
+
+/// What the log and the witness's state need of a file system.
+pub trait Files: ReadFiles {
+    /// Holds a lock until it is dropped.
+    type Lock: fmt::Debug;
 
     /// Fills `out` with what a file has at `offset`.
     ///
@@ -145,9 +155,7 @@ pub trait Files {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
-impl Files for Disk {
-    type Lock = File;
-
+impl ReadFiles for Disk {
     fn read(&self, path: &Path, most_bytes: usize) -> Result<Option<Vec<u8>>, FileError> {
         let failed = |error: &io::Error| FileError::new(Operation::Read, path, error);
         let file = match File::open(path) {
@@ -162,6 +170,10 @@ impl Files for Disk {
         }
         Ok(Some(bytes))
     }
+}
+
+impl Files for Disk {
+    type Lock = File;
 
     fn read_at(&self, path: &Path, offset: u64, out: &mut [u8]) -> Result<(), FileError> {
         let read = File::open(path).and_then(|file| file.read_exact_at(out, offset));

@@ -3,6 +3,7 @@
 //! | module | what | specification (C2SP) |
 //! |---|---|---|
 //! | [`key`] | verifier keys and signing keys | signed-note |
+//! | [`signer`] | who signs: a key, or something that asks one | signed-note |
 //! | [`note`] | signed notes | signed-note |
 //! | [`checkpoint`] | a log's tree at one size | tlog-checkpoint |
 //! | [`cosignature`] | what a witness signs | tlog-cosignature |
@@ -13,6 +14,7 @@
 //! | [`appraise`](mod@appraise) | the whole of a client's check | tlog-proof, "Verifying" |
 //! | [`release`] | what an entry says: a release, a withdrawal | in-toto Statement v1, RFC 8785 |
 //! | [`witness`] | the witness, and asking one | tlog-witness |
+//! | `key_file`, `command_signer` (feature `std`) | private keys in files, and behind a command | PKCS #8, RFC 8410 |
 //! | `log`, `files` (feature `std`) | a log, and a witness's state, on a directory | tlog-tiles |
 //!
 //! What a client does:
@@ -29,7 +31,7 @@
 //! }
 //! # Ok::<(), cloister_transparency::policy::PolicyError>(())
 //! ```
-//! But for the last two modules nothing opens a file, and nothing opens a socket or reads a clock. What is parsed has
+//! But for the modules of the feature `std` nothing opens a file, and nothing opens a socket or reads a clock. What is parsed has
 //! limits and an enum error; where a format has one canonical form, no other is taken, so that what is read is written
 //! again byte for byte.
 
@@ -41,11 +43,15 @@ extern crate alloc;
 pub mod appraise;
 mod base64;
 pub mod checkpoint;
+#[cfg(feature = "std")]
+pub mod command_signer;
 pub mod cosignature;
 mod decimal;
 #[cfg(feature = "std")]
 pub mod files;
 pub mod key;
+#[cfg(feature = "std")]
+pub mod key_file;
 #[cfg(feature = "std")]
 pub mod log;
 pub mod merkle;
@@ -53,10 +59,11 @@ pub mod note;
 pub mod policy;
 pub mod proof;
 pub mod release;
+pub mod signer;
 pub mod tiles;
 pub mod witness;
 
-pub use appraise::{AppraisalError, Freshness, LoggedEntry, appraise};
+pub use appraise::{AppraisalError, Freshness, LoggedEntry, appraise, appraise_checkpoint};
 pub use checkpoint::{Checkpoint, SignedCheckpoint};
 pub use key::{KeyType, SigningKey, VerifierKey};
 pub use merkle::Hash;
@@ -64,3 +71,4 @@ pub use note::Note;
 pub use policy::Policy;
 pub use proof::LogProof;
 pub use release::Statement;
+pub use signer::{SignError, Signer};

@@ -10,10 +10,11 @@
 //! no checkpoint covers, or publishes the checkpoint that the state has.
 
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
-use crate::files::{self, Disk, FileError, Files, Writer};
-use crate::key::{KeyType, SigningKey, VerifierKey};
+use crate::files::{self, Disk, FileError, Files, ReadFiles, Writer};
+use crate::key::{KeyType, VerifierKey};
 use crate::merkle::{Hash, MAX_TREE_SIZE};
-use crate::note::{self, MAX_NOTE_BYTES, Signature};
+use crate::note::{MAX_NOTE_BYTES, Signature};
+use crate::signer;
 use crate::tiles::Tile;
 use crate::witness::AddCheckpoint;
 use edge::Edge;
@@ -26,11 +27,13 @@ mod edge;
 mod error;
 mod index;
 mod intent;
+mod new_entries;
 mod reader;
 #[cfg(test)]
 mod tests;
 
 pub use error::LogError;
+pub use new_entries::{CheckedEntry, MAX_NEW_ENTRIES, NewEntries};
 pub use reader::{LogReader, VerifiedLog};
 
 /// Of a log: its checkpoint; of its state: the last one that was signed.
@@ -57,24 +60,8 @@ pub enum Locking {
     Fail,
 }
 
-/// Who signs checkpoints: a [`SigningKey`], or something that asks one.
-pub trait LogSigner {
-    /// The log's key, of type Ed25519, whose name is the log's origin.
-    fn verifier(&self) -> &VerifierKey;
-
-    /// The signature on a checkpoint's text; `None` where there is none to be had. It is checked before it is used.
-    fn sign(&self, text: &str) -> Option<Signature>;
-}
-
-impl LogSigner for SigningKey {
-    fn verifier(&self) -> &VerifierKey {
-        self.verifier()
-    }
-
-    fn sign(&self, text: &str) -> Option<Signature> {
-        Some(note::sign(self, text, 0))
-    }
-}
+/// Who signs checkpoints. The key is of type Ed25519, and its name is the log's origin.
+pub use crate::signer::Signer as LogSigner;
 
 /// Where an entry is, once it was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -418,20 +405,12 @@ fn finish_publishing<F: Files>(
     write_checkpoint(files, &folders.log, signed)
 }
 
-/// The log's signature on a checkpoint, which is checked: a signer that signs something else would be believed by nobody,
-/// and one whose computation was disturbed could give its key away.
+/// A checkpoint with the log's signature.
 fn sign(signer: &dyn LogSigner, checkpoint: &Checkpoint) -> Result<SignedCheckpoint, LogError> {
     let mut signed = SignedCheckpoint::unsigned(checkpoint).map_err(LogError::State)?;
-    let signature = signer
-        .sign(signed.note().text())
-        .ok_or(LogError::NotSigned)?;
-    signed
-        .note_mut()
-        .add(signature)
-        .map_err(|_| LogError::NotSigned)?;
-    signed
-        .verify_log([signer.verifier()])
-        .map_err(|_| LogError::NotSigned)?;
+    let signature = signer::sign(signer, signed.note().text(), 0).map_err(LogError::NotSigned)?;
+    let added = signed.note_mut().add(signature);
+    added.map_err(|error| LogError::State(CheckpointError::Note(error)))?;
     Ok(signed)
 }
 
@@ -464,7 +443,7 @@ fn write_checkpoint<F: Files>(
     )?)
 }
 
-fn read_checkpoint<F: Files>(
+fn read_checkpoint<F: ReadFiles>(
     files: &F,
     folder: &Path,
 ) -> Result<Option<SignedCheckpoint>, LogError> {

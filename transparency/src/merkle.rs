@@ -6,12 +6,14 @@ use core::fmt;
 use sha2::{Digest, Sha256};
 
 mod build;
+mod frontier;
 #[cfg(test)]
 pub(crate) mod naive;
 #[cfg(test)]
 mod tests;
 
 pub use build::{NodeReader, consistency_proof, inclusion_proof, root, subtree};
+pub use frontier::Frontier;
 
 /// Bytes of a hash.
 pub const HASH_BYTES: usize = 32;

@@ -262,7 +262,7 @@ impl fmt::Display for Note {
 pub fn sign(key: &SigningKey, text: &str, now_s: u64) -> Signature {
     let bytes = match key.verifier().key_type() {
         KeyType::Ed25519 => key.sign_ed25519(text.as_bytes()).to_vec(),
-        KeyType::CosignatureV1 => cosignature::sign(key, text, now_s),
+        KeyType::CosignatureV1 => cosignature::sign_with_key(key, text, now_s),
     };
     Signature {
         name: key.verifier().name().into(),

@@ -245,6 +245,11 @@ impl fmt::Display for ReleaseError {
 
 impl core::error::Error for ReleaseError {}
 
+/// A time as a statement has it, `2026-11-27T00:00:00Z`, out of seconds since 1970.
+pub fn time_text(seconds: u64) -> String {
+    wire::time(seconds)
+}
+
 impl Statement {
     /// Reads the text of a note: one line and its newline.
     ///

@@ -5,9 +5,11 @@
 
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::decimal::MAX_NUMBER;
-use crate::key::{KeyType, SigningKey, VerifierKey};
+use crate::key::{KeyType, VerifierKey};
 use crate::merkle::{Hash, ProofError, check_consistency};
-use crate::note::{self, NoteError, Signature};
+use crate::note::{NoteError, Signature};
+use crate::signer::{self, SignError, Signer};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -94,6 +96,8 @@ pub enum Answer<E> {
     Store(E),
     /// 500: the time is not one that a cosignature can have. Nothing was cosigned.
     Clock,
+    /// 500: the witness's signer gave no signature that holds.
+    NotSigned(SignError),
     /// 500: the state is there and does not bear the witness's cosignature on this log. Nothing was cosigned.
     StateDamaged,
 }
@@ -108,7 +112,7 @@ impl<E> Answer<E> {
             Self::UnknownLog => 404,
             Self::Conflict { .. } => 409,
             Self::Inconsistent(_) => 422,
-            Self::Store(_) | Self::StateDamaged | Self::Clock => 500,
+            Self::Store(_) | Self::StateDamaged | Self::Clock | Self::NotSigned(_) => 500,
         }
     }
 
@@ -134,6 +138,7 @@ impl<E> Answer<E> {
             Self::Inconsistent(error) => format!("consistency proof: {error}\n"),
             // What is wrong with the witness's disk is not for everyone.
             Self::Clock => "the witness's clock is wrong\n".into(),
+            Self::NotSigned(_) => "the witness cannot sign\n".into(),
             Self::Store(_) | Self::StateDamaged => "the witness's state cannot be used\n".into(),
         }
     }
@@ -145,7 +150,7 @@ impl<E> Answer<E> {
 /// not share a store.
 #[derive(Debug)]
 pub struct Witness<S> {
-    key: SigningKey,
+    key: Box<dyn Signer>,
     logs: BTreeMap<String, Vec<VerifierKey>>,
     store: S,
 }
@@ -156,7 +161,7 @@ impl<S: WitnessStore> Witness<S> {
     /// # Errors
     /// [`WitnessError`].
     pub fn new(
-        key: SigningKey,
+        key: impl Signer + 'static,
         logs: impl IntoIterator<Item = VerifierKey>,
         store: S,
     ) -> Result<Self, WitnessError> {
@@ -168,7 +173,7 @@ impl<S: WitnessStore> Witness<S> {
             by_origin.entry(log.name().into()).or_default().push(log);
         }
         Ok(Self {
-            key,
+            key: Box::new(key),
             logs: by_origin,
             store,
         })
@@ -228,7 +233,8 @@ impl<S: WitnessStore> Witness<S> {
         if !(1..=MAX_NUMBER).contains(&now_s) {
             return Err(Answer::Clock);
         }
-        let signature = note::sign(&self.key, checkpoint.note().text(), now_s);
+        let signature = signer::sign(&*self.key, checkpoint.note().text(), now_s);
+        let signature = signature.map_err(Answer::NotSigned)?;
         let keys = self.logs.get(&checkpoint.checkpoint().origin);
         let keys = keys.map_or(&[][..], Vec::as_slice);
         let by_log = checkpoint.note().signatures().iter();

@@ -1,6 +1,6 @@
 //! A file system in memory that can stop at any operation, and forget what was not waited for.
 
-use super::{FileError, Files, Operation};
+use super::{FileError, Files, Operation, ReadFiles};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -169,12 +169,11 @@ fn failed(operation: Operation, path: &Path, kind: io::ErrorKind) -> FileError {
         operation,
         path: path.into(),
         kind,
+        reason: None,
     }
 }
 
-impl Files for Simulated {
-    type Lock = ();
-
+impl ReadFiles for Simulated {
     fn read(&self, path: &Path, most_bytes: usize) -> Result<Option<Vec<u8>>, FileError> {
         self.check_running(path)?;
         match self.content(path) {
@@ -184,6 +183,10 @@ impl Files for Simulated {
             content => Ok(content),
         }
     }
+}
+
+impl Files for Simulated {
+    type Lock = ();
 
     fn read_at(&self, path: &Path, offset: u64, out: &mut [u8]) -> Result<(), FileError> {
         self.check_running(path)?;

@@ -16,7 +16,8 @@ fn the_disk() {
         Err(FileError {
             operation: Operation::Write,
             path: path.clone(),
-            kind
+            kind,
+            reason: None,
         })
     );
     create_folders(&Disk, &folder).expect("folders");

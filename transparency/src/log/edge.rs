@@ -1,7 +1,7 @@
 //! The right edge of the tree: the tiles that are not full yet, which is all that an append has to know.
 
 use super::{LogError, LogReader};
-use crate::files::Files;
+use crate::files::ReadFiles;
 use crate::merkle::{self, Hash, NodeReader, subtree};
 use crate::tiles::{
     MAX_TILE_LEVELS, TILE_LEVELS, TILE_WIDTH, Tile, TileKind, TileSource, hashes_to_bytes,
@@ -27,7 +27,7 @@ pub(super) struct Edge {
 
 impl Edge {
     /// Reads the edge of the tree of `size` leaves.
-    pub(super) fn read<F: Files>(
+    pub(super) fn read<F: ReadFiles>(
         reader: &mut LogReader<'_, F>,
         size: u64,
     ) -> Result<Self, LogError> {

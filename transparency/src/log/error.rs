@@ -3,6 +3,7 @@
 use crate::checkpoint::CheckpointError;
 use crate::files::FileError;
 use crate::merkle::{Hash, ProofError};
+use crate::signer::SignError;
 use crate::tiles::Tile;
 use std::fmt;
 use std::path::PathBuf;
@@ -38,6 +39,32 @@ pub enum LogError {
         /// Leaves of the checkpoint that was signed last.
         signed: u64,
     },
+    /// The log was longer when it was seen last.
+    RolledBack {
+        /// Leaves of the checkpoint that was seen.
+        seen: u64,
+        /// Leaves of the one that is published now.
+        now: u64,
+    },
+    /// The tree does not begin with the one that was seen last: the log shows two histories.
+    Contradicts {
+        /// Leaves of the checkpoint that was seen.
+        seen: u64,
+        /// Leaves of the one that is published now.
+        now: u64,
+    },
+    /// The checkpoint that was seen last is of another log.
+    OtherLog {
+        /// Origin of the one that was seen.
+        seen: String,
+        /// Origin of the one that is published now.
+        now: String,
+    },
+    /// More entries are new than are read at once.
+    TooManyNew {
+        /// How many are new.
+        new: u64,
+    },
     /// The tiles do not lead to the root that was signed.
     TilesMismatch {
         /// Leaves of the tree.
@@ -49,6 +76,11 @@ pub enum LogError {
     Tile(Tile),
     /// A tile of hashes is not that of the tiles or entries below it.
     TileMismatch(Tile),
+    /// An entry in a bundle is not the one that the tree has there.
+    EntryMismatch {
+        /// Its index.
+        index: u64,
+    },
     /// What an interrupted append was about to do cannot be read.
     Intent,
     /// The index of entries points at another entry; it can be removed, and is made again.
@@ -65,7 +97,7 @@ pub enum LogError {
     /// The log's key is not of type Ed25519.
     NotALogKey,
     /// The signer gave no signature, or one that does not hold.
-    NotSigned,
+    NotSigned(SignError),
     /// A proof that cannot be made, or does not hold.
     Proof(ProofError),
     /// An earlier error left the disk ahead: open the log again.
@@ -90,6 +122,22 @@ impl fmt::Display for LogError {
                 f,
                 "the log's checkpoint of {published} entries is not the beginning of the last signed one of {signed}"
             ),
+            Self::RolledBack { seen, now } => write!(
+                f,
+                "the log was set back: it has {now} entries, and had {seen} when it was seen last"
+            ),
+            Self::Contradicts { seen, now } => write!(
+                f,
+                "the log shows two histories: its tree of {now} entries does not begin with the tree of {seen} entries that was seen last"
+            ),
+            Self::OtherLog { seen, now } => {
+                write!(f, "this is the log {now}, and the one seen last was {seen}")
+            }
+            Self::TooManyNew { new } => write!(
+                f,
+                "{new} entries are new, over the {} that are read at once",
+                super::MAX_NEW_ENTRIES
+            ),
             Self::TilesMismatch { size, computed } => {
                 write!(
                     f,
@@ -98,6 +146,9 @@ impl fmt::Display for LogError {
             }
             Self::Tile(tile) => write!(f, "{tile} is missing or malformed"),
             Self::TileMismatch(tile) => write!(f, "{tile} is not that of what is below it"),
+            Self::EntryMismatch { index } => {
+                write!(f, "entry {index} is not the one that the tree has there")
+            }
             Self::Intent => write!(
                 f,
                 "what an interrupted append was about to do cannot be read"
@@ -113,7 +164,7 @@ impl fmt::Display for LogError {
             ),
             Self::Full => write!(f, "the log is full"),
             Self::NotALogKey => write!(f, "a log's key is one of type 0x01"),
-            Self::NotSigned => write!(f, "the signer gave no signature that holds"),
+            Self::NotSigned(error) => write!(f, "the checkpoint is not signed: {error}"),
             Self::Proof(error) => write!(f, "{error}"),
             Self::NeedsReopening => write!(f, "the log has to be opened again after an error"),
         }

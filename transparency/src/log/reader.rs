@@ -3,7 +3,7 @@
 use super::{CHECKPOINT, LogError, read_checkpoint};
 use crate::appraise::MAX_ENTRY_BYTES;
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
-use crate::files::{Disk, Files};
+use crate::files::{Disk, ReadFiles};
 use crate::key::VerifierKey;
 use crate::merkle::{self, Hash, ProofError, check_consistency, subtree};
 use crate::proof::LogProof;
@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 /// The most bytes of a bundle: entries behind lengths of two bytes.
 const MAX_BUNDLE_BYTES: usize = TILE_WIDTH as usize * (2 + MAX_ENTRY_BYTES);
 
-/// Reads a log's folder. Nothing is locked: what a checkpoint covers does not change.
+/// Reads a log from its folder, wherever that is. Nothing is locked: what a checkpoint covers does not change.
 #[derive(Debug)]
-pub struct LogReader<'f, F: Files = Disk> {
+pub struct LogReader<'f, F: ReadFiles = Disk> {
     files: &'f F,
     folder: PathBuf,
 }
@@ -41,8 +41,8 @@ impl LogReader<'static> {
     }
 }
 
-impl<'f, F: Files> LogReader<'f, F> {
-    /// Of a folder in some file system.
+impl<'f, F: ReadFiles> LogReader<'f, F> {
+    /// Of a folder in some file system, or on a server.
     pub fn new_in(files: &'f F, folder: &Path) -> Self {
         Self {
             files,
@@ -254,7 +254,7 @@ impl<'f, F: Files> LogReader<'f, F> {
     }
 }
 
-impl<F: Files> TileSource for LogReader<'_, F> {
+impl<F: ReadFiles> TileSource for LogReader<'_, F> {
     type Error = LogError;
 
     fn hashes(&mut self, tile: Tile) -> Result<Vec<Hash>, LogError> {

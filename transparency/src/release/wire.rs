@@ -332,7 +332,7 @@ fn read_time(text: Option<String>, name: &'static str) -> Result<u64, ReleaseErr
 }
 
 /// A time as text; after the year 9999 the last second that there is a text for.
-fn time(seconds: u64) -> String {
+pub(super) fn time(seconds: u64) -> String {
     let time = DateTime::from_unix_duration(Duration::from_secs(seconds));
     time.unwrap_or(DateTime::INFINITY).to_string()
 }

@@ -1,6 +1,7 @@
 //! The conversation of the vectors, and every status.
 
 use super::*;
+use crate::SigningKey;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::merkle::naive;
 use crate::note::MAX_SIGNATURES;

@@ -4,6 +4,7 @@
 use super::*;
 use crate::files::simulated::Crash;
 use crate::merkle::check_consistency;
+use crate::note;
 
 /// Every checkpoint that somebody could have seen so far.
 #[derive(Clone, Default)]

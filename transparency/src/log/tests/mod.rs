@@ -2,12 +2,14 @@
 
 mod crashes;
 mod duplicates;
+mod new_entries;
 mod on_disk;
 mod refusals;
 
 use super::*;
+use crate::SigningKey;
 use crate::files::simulated::Simulated;
-use crate::merkle::naive;
+use crate::merkle::{self, naive};
 use crate::tiles::TileKind;
 use zeroize::Zeroizing;
 

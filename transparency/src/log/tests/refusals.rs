@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::note::NoteError;
+use crate::signer::SignError;
 
 fn log_path(name: &str) -> PathBuf {
     folders().log.join(name)
@@ -230,6 +231,7 @@ fn entries_of_64_kib_are_refused_and_change_nothing() {
 }
 
 /// A signer that signs nothing, or another text, or with another key.
+#[derive(Debug)]
 struct Wrong(SigningKey, u8);
 
 impl LogSigner for Wrong {
@@ -237,14 +239,20 @@ impl LogSigner for Wrong {
         self.0.verifier()
     }
 
-    fn sign(&self, text: &str) -> Option<Signature> {
-        let first = text.lines().nth(1) == Some("0");
+    fn sign_message(&self, message: &[u8]) -> Result<[u8; 64], SignError> {
+        let first = message.split(|byte| *byte == b'\n').nth(1) == Some(b"0");
         match self.1 {
-            _ if first => Some(note::sign(&self.0, text, 0)),
-            0 => None,
-            1 => Some(note::sign(&self.0, "another text\n", 0)),
-            _ => Some(note::sign(&named_key(ORIGIN, KeyType::Ed25519, 9), text, 0)),
+            _ if first => self.0.sign_message(message),
+            0 => Err(away()),
+            1 => self.0.sign_message(b"another text\n"),
+            _ => named_key(ORIGIN, KeyType::Ed25519, 9).sign_message(message),
         }
+    }
+}
+
+fn away() -> SignError {
+    SignError::Unavailable {
+        reason: "away".into(),
     }
 }
 
@@ -254,7 +262,8 @@ fn a_signature_that_does_not_hold_is_not_published() {
         let files = simulated();
         let mut log = TileLog::init_in(files.clone(), folders(), Box::new(Wrong(key(), how)))
             .expect("size 0");
-        assert_eq!(log.append(&[entry(0)]), Err(LogError::NotSigned));
+        let why = if how == 0 { away() } else { SignError::Invalid };
+        assert_eq!(log.append(&[entry(0)]), Err(LogError::NotSigned(why)));
         assert_eq!(log.append(&[entry(0)]), Err(LogError::NeedsReopening));
         assert_eq!(log.publish(&[]), Err(LogError::NeedsReopening));
         drop(log);
