@@ -16,11 +16,16 @@
 
 mod client;
 pub mod command;
+pub mod follow;
+mod keys;
 pub mod messages;
+pub mod monitor;
 mod policy;
 mod policy_arguments;
+pub mod remote_log;
 mod transport;
 mod verify;
+pub mod witness;
 
 pub use client::{Client, ClientError};
 pub use policy::{Attestation, Policy, Refusal};
