@@ -45,7 +45,10 @@ fn random() -> u64 {
 #[test]
 #[ignore = "the other test runs it as a process of its own"]
 fn appends_until_it_is_killed() {
-    let root = PathBuf::from(std::env::var_os(FOLDER).expect("the other test says where"));
+    let Some(root) = std::env::var_os(FOLDER).map(PathBuf::from) else {
+        println!("nothing to do: {FOLDER} is not set");
+        return;
+    };
     let released = OpenOptions::new()
         .append(true)
         .create(true)

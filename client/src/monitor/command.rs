@@ -155,10 +155,12 @@ impl Following<'_> {
 
     fn report(&self, look: &Look, listed: Vec<Value>) -> io::Result<()> {
         for alarm in &look.alarms {
-            eprintln!("cloister monitor: ALARM: {}", print::alarm(alarm));
+            let alarm = print::alarm(alarm);
+            writeln!(io::stderr(), "cloister monitor: ALARM: {alarm}")?;
         }
         if let Some(error) = &look.unreachable {
-            eprintln!("cloister monitor: {}", print::one_line(&error.to_string()));
+            let reason = print::one_line(&error.to_string());
+            writeln!(io::stderr(), "cloister monitor: {reason}")?;
         }
         let mut out = io::stdout().lock();
         if self.arguments.json {

@@ -12,7 +12,7 @@ use cloister_transparency::witness::{DirectoryStore, StoreError, Witness, Witnes
 use cloister_transparency::{KeyType, Policy, Signer, VerifierKey};
 use serde_json::json;
 
-use super::serve::serve;
+use super::serve::{Exchange, serve};
 use super::stop::Stop;
 use crate::keys::{self, KeyArgumentError};
 
@@ -116,7 +116,10 @@ pub(crate) fn run(arguments: &WitnessArguments) -> Result<(), WitnessCommandErro
     let stop = Stop::new();
     stop.at_signals().map_err(WitnessCommandError::Serve)?;
     announce(arguments, address, &verifier, &logs).map_err(WitnessCommandError::Serve)?;
-    let report = |exchange: &_| eprintln!("cloister witness: {exchange}");
+    // Nobody may be reading; that is no reason to stop.
+    let report = |exchange: &Exchange| {
+        let _ = writeln!(io::stderr(), "cloister witness: {exchange}");
+    };
     serve(listener, witness, &stop, report).map_err(WitnessCommandError::Serve)?;
     eprintln!("cloister witness: stopped");
     Ok(())

@@ -1,8 +1,9 @@
 //! `cloister monitor`, look after look.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use cloister_client::monitor::{Alarm, Watch, look};
 use cloister_transparency::checkpoint::SignedCheckpoint;
@@ -40,15 +41,20 @@ impl Monitor {
         checkpoint.checkpoint().size
     }
 
-    fn look(&self, log: &str, more: &[&str]) -> Seen {
-        let output = Command::new(env!("CARGO_BIN_EXE_cloister"))
-            .args(["monitor", "--once", "--log", log, "--log-policy"])
+    fn command(&self, log: &str, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cloister"));
+        command
+            .args(["monitor", "--log", log, "--log-policy"])
             .arg(self.root.path().join("policy"))
             .args(["--release-key", &release_key().verifier().to_string()])
             .arg("--state")
             .arg(self.state())
-            .args(more)
-            .output();
+            .args(more);
+        command
+    }
+
+    fn look(&self, log: &str, more: &[&str]) -> Seen {
+        let output = self.command(log, more).arg("--once").output();
         let output = output.expect("it is built");
         let text = |bytes| String::from_utf8(bytes).expect("text");
         Seen {
@@ -180,6 +186,37 @@ fn what_cannot_be_read_fails_and_is_no_alarm() {
         "{}",
         seen.errors
     );
+}
+
+/// Without `--once`: each entry is said once, and what was raised decides the status in the end.
+#[test]
+fn a_log_is_followed_until_the_monitor_is_stopped() {
+    for (entry, words, status) in [
+        (release("1.0.1"), "version 1.0.1", 0),
+        (b"a stranger's".to_vec(), "UNEXPECTED", 1),
+    ] {
+        let (monitor, mut log) = (Monitor::new(), Log::new());
+        log.append(&[release("1.0.0")]);
+        log.cosign(0);
+        let mut command = monitor.command(&folder(&log), &["--every", "1"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut child = child.expect("it is built");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut lines = out.lines().map(|line| line.expect("text"));
+        assert!(lines.any(|line| line.contains("version 1.0.0")));
+        assert!(lines.any(|line| line.contains("size 1, 1 new")));
+        // Published once only, with cosignatures: the monitor looks at any time.
+        log.log.stage(&[entry]).expect("room");
+        log.cosign(0);
+        assert!(lines.any(|line| line.contains(words)));
+        assert!(lines.any(|line| line.contains("size 2, 1 new")));
+        let id = child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(sent.expect("kill is there").success());
+        assert_eq!(lines.next(), None, "nothing is said twice");
+        assert_eq!(child.wait().expect("ended").code(), Some(status));
+        assert_eq!(monitor.size_seen(), if status == 0 { 2 } else { 1 });
+    }
 }
 
 /// The same for programs that follow a log themselves.
