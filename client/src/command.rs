@@ -11,8 +11,10 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::messages::{self, Format, MessagesError};
+use crate::monitor::{self, MonitorArguments, MonitorCommandError};
 use crate::policy_arguments::{PolicyArguments, PolicyError};
 use crate::verify::{self, Verify, VerifyError};
+use crate::witness::{self, WitnessArguments, WitnessCommandError};
 use crate::{Client, ClientError, Policy};
 
 /// Exit status: it failed, and a message said what and where.
@@ -41,6 +43,12 @@ enum Command {
     /// Appraise a server's evidence or an attestation report, check by check.
     #[command(after_help = verify::help())]
     Verify(Verify),
+    /// Witness logs: cosign what only grows.
+    #[command(after_help = witness::help())]
+    Witness(WitnessArguments),
+    /// Follow a log: print what is new, raise what is unexpected.
+    #[command(after_help = monitor::help())]
+    Monitor(MonitorArguments),
 }
 
 const ASK_HELP: &str = "\
@@ -107,6 +115,10 @@ enum CommandError {
     Policy(#[from] PolicyError),
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    #[error(transparent)]
+    Witness(#[from] WitnessCommandError),
+    #[error(transparent)]
+    Monitor(#[from] MonitorCommandError),
     #[error("cannot write the result: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -129,6 +141,17 @@ pub fn main() -> ExitCode {
             arguments.json,
             verify::run(&arguments).map_err(CommandError::from),
         ),
+        Command::Witness(arguments) => (
+            arguments.json,
+            witness::run(&arguments)
+                .map(|()| true)
+                .map_err(CommandError::from),
+        ),
+        Command::Monitor(arguments) => match monitor::run(&arguments) {
+            // The alarms were raised as they came.
+            Ok(false) => return ExitCode::from(FAILED),
+            outcome => (arguments.json, outcome.map_err(CommandError::from)),
+        },
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -13,17 +13,22 @@
 //! # Ok::<(), cloister_client::ClientError>(())
 //! ```
 //! An SEV-SNP server must show that its image is in a log which the policy names
-//! ([`cloister_verifier::Policy::log`], [`cloister_verifier::Policy::require_log`]).
+//! ([`cloister_verifier::Policy::log`], [`cloister_verifier::Policy::require_log`]). That the log has not withdrawn it since
 #![forbid(unsafe_code)]
 
 mod client;
 pub mod command;
+pub mod follow;
+mod keys;
 mod log_arguments;
 pub mod messages;
+pub mod monitor;
 mod policy;
 mod policy_arguments;
+pub mod remote_log;
 mod transport;
 mod verify;
+pub mod witness;
 
 pub use client::{Client, ClientError};
 pub use policy::{Attestation, Policy, Refusal};

@@ -105,10 +105,15 @@ impl Transport {
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Answer, TransportError> {
+        self.get_within(path, MAX_BODY_BYTES)
+    }
+
+    /// The same with another limit on the answer's body.
+    pub(crate) fn get_within(&self, path: &str, most_bytes: u64) -> Result<Answer, TransportError> {
         let url = format!("{}{path}", self.base);
         let outcome = self.agent.get(&url).call();
         outcome
-            .and_then(read)
+            .and_then(|response| read(response, most_bytes))
             .map_err(|error| exchange_error("GET", url, &error))
     }
 
@@ -121,12 +126,12 @@ impl Transport {
         let url = format!("{}{path}", self.base);
         let outcome = self.agent.post(&url).content_type(media_type).send(body);
         outcome
-            .and_then(read)
+            .and_then(|response| read(response, MAX_BODY_BYTES))
             .map_err(|error| exchange_error("POST", url, &error))
     }
 }
 
-fn read(response: Response<ureq::Body>) -> Result<Answer, ureq::Error> {
+fn read(response: Response<ureq::Body>, most_bytes: u64) -> Result<Answer, ureq::Error> {
     let (head, body) = response.into_parts();
     let media_type = head
         .headers
@@ -141,7 +146,7 @@ fn read(response: Response<ureq::Body>) -> Result<Answer, ureq::Error> {
         .to_ascii_lowercase();
     let mut bytes = Vec::new();
     body.into_with_config()
-        .limit(MAX_BODY_BYTES)
+        .limit(most_bytes)
         .reader()
         .read_to_end(&mut bytes)?;
     Ok(Answer {

@@ -1,13 +1,15 @@
 //! Signatures by a command: `openssl`, or the tool of a hardware security module, so that the private key is never in here.
 //!
 //! The command is run by `sh -c`. Its standard input is a file of the bytes to sign, its standard output 64 bytes of
-//! Ed25519, or base 64 of them; what it writes to standard error is shown. OpenSSL 3.0 has to be told where the file is:
+//! Ed25519, or base 64 of them; what it writes to standard error is shown. It cannot ask questions at the terminal. OpenSSL 3.0 has to be told where the file is:
 //! `openssl pkeyutl -sign -rawin -inkey KEY -in /dev/stdin`.
 
 use crate::base64;
 use crate::key::VerifierKey;
 use crate::signer::{SignError, Signer};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -58,6 +60,8 @@ impl CommandSigner {
             .args(["-c", &self.command])
             .stdin(input)
             .stdout(Stdio::piped())
+            // So that all of it can be stopped, and not the shell only.
+            .process_group(0)
             .spawn()
     }
 
@@ -71,9 +75,7 @@ impl CommandSigner {
             Err(error) => Err(error),
         };
         if outcome.is_err() {
-            // It may have ended by itself since; then there is nothing to stop.
-            let _ = child.kill();
-            let _ = child.wait();
+            stop(&mut child);
         }
         match outcome {
             Ok((status, output)) if status.success() => Ok(output),
@@ -105,6 +107,13 @@ impl Signer for CommandSigner {
             Err(SignError::Invalid)
         }
     }
+}
+
+/// Ends the command and all that it has started.
+fn stop(child: &mut Child) {
+    // It may have ended by itself since; then there is nothing to stop.
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    let _ = child.wait();
 }
 
 fn not_a_signature() -> String {

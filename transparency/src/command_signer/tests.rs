@@ -87,7 +87,10 @@ fn a_command_that_does_not_sign_is_named_with_the_reason() {
 #[test]
 fn a_command_that_does_not_end_is_stopped() {
     let key = SigningKey::from_seed(NAME, KeyType::Ed25519, &[1; 32].into()).expect("a name");
-    for command in ["sleep 1000", "exec >&-; exec sleep 1000"] {
+    let root = tempfile::tempdir().expect("a folder");
+    let id = root.path().join("id");
+    let child = format!("sleep 1000 & echo $! > '{}'; wait", id.display());
+    for command in ["sleep 1000", "exec >&-; sleep 1000", &child] {
         let signer = CommandSigner::new(key.verifier().clone(), command);
         let signer = signer.with_time_limit(Duration::from_millis(200));
         let signed = signer.sign_message(b"message");
@@ -96,4 +99,11 @@ fn a_command_that_does_not_end_is_stopped() {
             "{signed:?}"
         );
     }
+    // A child of the shell is stopped too; until somebody has waited for it, its state is Z.
+    let id = std::fs::read_to_string(id).expect("written");
+    let status = std::fs::read_to_string(format!("/proc/{}/stat", id.trim())).unwrap_or_default();
+    assert!(
+        !status.contains("(sleep)") || status.contains(") Z "),
+        "{status}"
+    );
 }
