@@ -20,8 +20,8 @@ use crate::workspace::Workspace;
 
 /// The second build's user, where root asks for it: `nobody`.
 const OTHER_USER: u32 = 65534;
-/// The second build's clock.
-const OTHER_TIME: &str = "2031-02-03 04:05:06";
+/// Source of a library that gives programs another date.
+const OTHER_CLOCK: &str = include_str!("other_clock.c");
 /// What a user may have set, and what must not matter.
 const HOSTILE: [(&str, &str); 22] = [
     ("RUSTFLAGS", "-Copt-level=1"),
@@ -253,7 +253,7 @@ impl Elsewhere {
             not_varied: Vec::new(),
         };
         elsewhere.change_user(base, &[&build, &temporary, &cargo_home])?;
-        elsewhere.change_clock();
+        elsewhere.change_clock(base)?;
         elsewhere.change_mask();
         Ok(elsewhere)
     }
@@ -277,14 +277,32 @@ impl Elsewhere {
         Ok(())
     }
 
-    fn change_clock(&mut self) {
-        if !process::on_path("faketime") {
-            let why = "clock: faketime is not installed (Debian: apt-get install faketime)";
-            return self.not_varied.push(why.to_owned());
+    fn change_clock(&mut self, base: &Path) -> Result<(), ReproduceError> {
+        let (source, library) = (base.join("other_clock.c"), base.join("other_clock.so"));
+        fs::write(&source, OTHER_CLOCK).map_err(at(&source))?;
+        let mut cc = Command::new("cc");
+        cc.args(["-O1", "-fPIC", "-shared", "-o"])
+            .args([&library, &source]);
+        let mut preload = OsString::from("LD_PRELOAD=");
+        preload.push(&library);
+        let words = [OsString::from("env"), preload];
+        let changed = self.environment.clone().through(words);
+        let year = |environment: &Environment| {
+            let mut date = environment.command("date");
+            process::capture(date.arg("+%Y"), "date")
+        };
+        match process::capture(&mut cc, "cc").and_then(|_| year(&changed)) {
+            Ok(other) if year(&self.environment).is_ok_and(|year| year != other) => {
+                self.varied
+                    .push(format!("clock (in the year {})", other.trim()));
+                self.environment = changed;
+            }
+            _ => {
+                let why = "clock: needs cc, and a system with LD_PRELOAD";
+                self.not_varied.push(why.to_owned());
+            }
         }
-        self.varied.push(format!("clock ({OTHER_TIME})"));
-        let words = ["faketime", OTHER_TIME].map(OsString::from);
-        self.environment = std::mem::take(&mut self.environment).through(words);
+        Ok(())
     }
 
     fn change_mask(&mut self) {
