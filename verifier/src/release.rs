@@ -222,15 +222,10 @@ impl ReleaseReason {
     /// Reasons that lie in the proof and in the log.
     fn fmt_log(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Proof(AppraisalError::Quorum { .. }) => {
-                let Self::Proof(error) = self else {
-                    return Ok(());
-                };
-                write!(
-                    f,
-                    "{error}; the server's operator must let the witnesses cosign again"
-                )
-            }
+            Self::Proof(error @ AppraisalError::Quorum { .. }) => write!(
+                f,
+                "{error}; the server's operator must let the witnesses cosign again"
+            ),
             Self::Proof(error) => write!(
                 f,
                 "not shown to be in a log of the policy: {}",

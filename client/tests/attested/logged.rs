@@ -127,6 +127,9 @@ fn enclose(evidence: &mut Evidence, [note, proof]: [Vec<u8>; 2]) {
     ) = (note, proof);
 }
 
+/// What is done to evidence before it is shown.
+type Change = fn(&mut Evidence);
+
 fn enclose_good(evidence: &mut Evidence) {
     enclose(evidence, published(image(DAY_S)));
 }
@@ -218,7 +221,7 @@ fn a_policy_file_names_the_log() {
 fn evidence_that_is_not_shown_to_be_in_the_log_is_refused() {
     let policy = policy_file("refuse.log-policy");
     let logged = log_arguments(&policy);
-    let cases: [(&str, fn(&mut Evidence), &[String], &str); 6] = [
+    let cases: [(&str, Change, &[String], &str); 6] = [
         (
             "no-log-policy",
             enclose_good,
@@ -286,7 +289,7 @@ fn messages_leave_only_for_an_image_that_is_in_the_log() {
         "logged.json",
         br#"[{"from":"Ana","text":"The launch moves."}]"#,
     );
-    let ask = |change: fn(&mut Evidence), more: &[String]| {
+    let ask = |change: Change, more: &[String]| {
         let server = serve(change);
         let words = ["ask", "--server", &server.url, "--messages", thread.path()];
         let output = run(&words, more);
@@ -296,16 +299,12 @@ fn messages_leave_only_for_an_image_that_is_in_the_log() {
     let (status, said, seen) = ask(enclose_good, &logged);
     assert_eq!(seen, [paths::EVIDENCE, paths::OHTTP_GATEWAY], "{said}");
     assert_eq!(status, Some(FAILED), "this server has no answers: {said}");
-    let no_proof: fn(&mut Evidence) = |shown| {
+    let no_proof: Change = |shown| {
         enclose_good(shown);
         shown.enclosures.release_proof.clear();
     };
     for (change, arguments, why) in [
-        (
-            enclose_good as fn(&mut Evidence),
-            &trust()[..],
-            "--without-log",
-        ),
+        (enclose_good as Change, &trust()[..], "--without-log"),
         (|_: &mut Evidence| {}, &logged, "there is no release note"),
         (no_proof, &logged, "there is no proof with the release note"),
     ] {

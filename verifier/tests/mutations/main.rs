@@ -7,6 +7,7 @@ mod common;
 mod binding;
 mod certificates;
 mod chains;
+mod published;
 mod release;
 mod report;
 mod setup;
