@@ -19,7 +19,7 @@ use crate::{Client, ClientError, Policy};
 
 /// Exit status: it failed, and a message said what and where.
 const FAILED: u8 = 1;
-/// Exit status: the server's evidence is not acceptable, and nothing was sent.
+/// Exit status: the server's evidence, or the log, is not acceptable, and nothing was sent.
 const REFUSED: u8 = 3;
 
 /// Ask a Cloister server, and check what it is.
@@ -60,10 +60,11 @@ Messages file:
 
 Example:
   cloister ask --server http://127.0.0.1:8080 --messages thread.json --style bullets \\
-    --log-policy log-policy.txt --release-key NAME+ID+KEY
+    --log-policy log-policy.txt --release-key NAME+ID+KEY --log http://log.example --log-state seen
 
 Nothing is sent before the server's evidence is accepted, and with it the proof that its image is in a log; an image that
-is in none needs --without-log and --measurement. On platform plain there is no evidence (--insecure-no-attestation), on
+is in none needs --without-log and --measurement. With --log the log is read too, and an image that it has withdrawn since
+is refused. On platform plain there is no evidence (--insecure-no-attestation), on
 the emulated SNP platform it is that of your own keys (--trust-emulated-root).
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was sent).";
@@ -127,6 +128,7 @@ impl CommandError {
     fn status(&self) -> u8 {
         match self {
             Self::Client(ClientError::Refused(_)) => REFUSED,
+            Self::Policy(error) if error.is_refusal() => REFUSED,
             Self::Verify(error) if error.is_refusal() => REFUSED,
             _ => FAILED,
         }
@@ -173,9 +175,7 @@ fn ask(ask: &Ask) -> Result<(), CommandError> {
     let request = read_request(ask)?;
     let policy = Policy {
         accept_unattested: ask.insecure_no_attestation,
-        snp: ask.policy.policy()?,
-        certificates: ask.policy.certificates()?,
-        log_view: None,
+        ..ask.policy.policy()?
     };
     let mut client = Client::connect(&ask.server, Duration::from_secs(ask.timeout), policy)?;
     let started = Instant::now();

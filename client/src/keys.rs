@@ -13,11 +13,20 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Why an argument is of no use.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum KeyArgumentError {
+#[non_exhaustive]
+pub enum KeyArgumentError {
+    /// A file cannot be read.
     #[error("{path}: {source}")]
-    Io { path: PathBuf, source: io::Error },
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is too large for a key or a policy.
     #[error("{0}: over {MAX_FILE_BYTES} bytes")]
     TooLarge(PathBuf),
+    /// A file has no passphrase.
     #[error("{0}: the first line is no passphrase")]
     Passphrase(PathBuf),
 }

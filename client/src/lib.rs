@@ -14,6 +14,7 @@
 //! ```
 //! An SEV-SNP server must show that its image is in a log which the policy names
 //! ([`cloister_verifier::Policy::log`], [`cloister_verifier::Policy::require_log`]). That the log has not withdrawn it since
+//! only shows who reads the log ([`log_view::read_log_view`], [`Policy::log_view`]).
 #![forbid(unsafe_code)]
 
 mod client;
@@ -21,6 +22,7 @@ pub mod command;
 pub mod follow;
 mod keys;
 mod log_arguments;
+pub mod log_view;
 pub mod messages;
 pub mod monitor;
 mod policy;
@@ -31,5 +33,6 @@ mod verify;
 pub mod witness;
 
 pub use client::{Client, ClientError};
+pub use keys::KeyArgumentError;
 pub use policy::{Attestation, Policy, Refusal};
 pub use transport::TransportError;

@@ -13,7 +13,8 @@ use cloister_transparency::{Checkpoint, Freshness, Policy, VerifierKey};
 use crate::follow::{FollowError, Followed, ViewEntry, follow};
 use crate::remote_log::LogLocation;
 
-pub(crate) use command::{MonitorArguments, MonitorCommandError, help, run};
+pub(crate) use command::help;
+pub use command::{MonitorArguments, MonitorCommandError, run};
 pub use state::{StateError, read_state, write_state};
 
 /// Seconds that a witness's clock may be ahead.

@@ -17,7 +17,8 @@ pub struct Policy {
     pub snp: cloister_verifier::Policy,
     /// Certificates beside those that come with the evidence.
     pub certificates: Carried,
-    /// What is known from reading the log itself.
+    /// What is known from reading the log itself ([`crate::log_view::read_log_view`]); without it nobody asks whether the
+    /// release is withdrawn. It is as old as the reading: a client that lives long needs a new one now and then.
     pub log_view: Option<LogView>,
 }
 

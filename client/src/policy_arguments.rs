@@ -10,7 +10,8 @@ use cloister_verifier::policy::TcbFloor;
 use cloister_verifier::{Policy, Product, RootError, Tcb};
 use serde::Deserialize;
 
-use crate::log_arguments::{LogArguments, LogEntry};
+use crate::log_arguments::{LogArguments, LogEntry, LogToRead};
+use crate::log_view::LogViewError;
 
 /// Largest file that is read, in bytes; reports, certificates and policies are far smaller.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -41,10 +42,13 @@ Policy file, every field optional:
   { \"measurements\": [\"96 hexadecimal digits\"], \"products\": [\"Genoa\", \"Turin\"],
     \"tcb_floors\": { \"Genoa\": { \"snp\": 27, \"microcode\": 86 } }, \"allow_vlek\": true, \"allow_smt\": true,
     \"require_alias_check\": true, \"require_ciphertext_hiding\": false, \"require_crl\": false,
-    \"log\": { \"policy\": \"log-policy.txt\", \"release_keys\": [\"NAME+ID+KEY\"], \"max_age_days\": 30, \"test\": false } }
+    \"log\": { \"policy\": \"log-policy.txt\", \"release_keys\": [\"NAME+ID+KEY\"], \"max_age_days\": 30, \"test\": false,
+              \"location\": \"http://log.example\" } }
 The image must be in a log (\"log\", or --log-policy and --release-key), unless --without-log is given. A measurement need
 not be named then: those of the release count, and one that is named must be among them. A relative path of the log
-policy begins at the policy file's folder; \"max_age_days\" bounds the age of the witnesses' cosignatures.";
+policy or of the log's folder begins at the policy file's folder; \"max_age_days\" bounds the age of the witnesses'
+cosignatures. With \"location\", or --log, the log itself is read: an image that it has withdrawn is refused, and with
+--log-state a log that is not the one that was seen last, gone on. Without it the line \"not withdrawn\" says NOT CHECKED.";
 
 /// A launch digest.
 type Measurement = [u8; 48];
@@ -112,11 +116,41 @@ pub(crate) enum PolicyError {
     NoLogPolicy,
     #[error("there is a log policy, and no release key; say who signs releases with --release-key")]
     NoReleaseKey,
+    #[error(
+        "there is a log to read, and no log policy to judge it by; name one with --log-policy and --release-key"
+    )]
+    NoPolicyForLog,
+    #[error("there is a state to compare a log with, and no log to read; name it with --log")]
+    NoLocation,
+    #[error("this machine's clock is before 1970, so a log's age cannot be told; set it")]
+    Clock,
+    #[error(transparent)]
+    LogView(#[from] LogViewError),
+}
+
+impl PolicyError {
+    /// Whether a log was read and is refused.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::LogView(error) if error.is_refusal())
+    }
 }
 
 impl PolicyArguments {
-    /// The policy.
-    pub(crate) fn policy(&self) -> Result<Policy, PolicyError> {
+    /// The policy of a client that accepts nothing without evidence. Reads the log, if one is named: that is why it is made
+    /// only once.
+    pub(crate) fn policy(&self) -> Result<crate::Policy, PolicyError> {
+        let certificates = self.certificates()?;
+        let (snp, log) = self.verifier_policy()?;
+        Ok(crate::Policy {
+            accept_unattested: false,
+            log_view: log.map(|log| log.read(&snp)).transpose()?,
+            snp,
+            certificates,
+        })
+    }
+
+    /// What evidence must show, and the log that is to be read.
+    fn verifier_policy(&self) -> Result<(Policy, Option<LogToRead>), PolicyError> {
         let mut policy = match &self.trust_emulated_root {
             None => Policy::new(),
             Some(path) => Policy::emulated(&read(path)?).map_err(|source| PolicyError::Root {
@@ -129,13 +163,13 @@ impl PolicyArguments {
             let entry = apply_file(&mut policy, path)?;
             log = entry.map(|entry| (path.as_path(), entry));
         }
-        self.log.apply(&mut policy, log)?;
+        let log = self.log.apply(&mut policy, log)?;
         policy.measurements.extend(&self.measurement);
-        Ok(policy)
+        Ok((policy, log))
     }
 
     /// The certificates.
-    pub(crate) fn certificates(&self) -> Result<Carried, PolicyError> {
+    fn certificates(&self) -> Result<Carried, PolicyError> {
         let mut carried = Carried::default();
         for path in certificate_files(&self.certs)? {
             let added = carried.add_file(&read(&path)?);

@@ -58,7 +58,8 @@ Prints one line for each check: PASS, FAIL or NOT CHECKED, what, why.
 {}
 
 Examples:
-  cloister verify --server http://127.0.0.1:8080 --log-policy log-policy.txt --release-key NAME+ID+KEY
+  cloister verify --server http://127.0.0.1:8080 --log-policy log-policy.txt --release-key NAME+ID+KEY \\
+    --log http://log.example --log-state seen
   cloister verify --report report.bin --certs certs/ --release-note release.note --release-proof release.tlog-proof \\
     --policy policy.json
   cloister verify --server http://127.0.0.1:8080 --without-log --measurement $(cargo xtask measure | tail -1)
@@ -85,9 +86,13 @@ pub(crate) enum VerifyError {
 }
 
 impl VerifyError {
-    /// Whether the evidence is such that nothing is left to check.
+    /// Whether the evidence, or the log, is such that nothing is left to check.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Client(ClientError::Refused(_)))
+        match self {
+            Self::Client(ClientError::Refused(_)) => true,
+            Self::Policy(error) => error.is_refusal(),
+            _ => false,
+        }
     }
 }
 
@@ -113,12 +118,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<bool, VerifyError> {
 }
 
 fn appraise_source(arguments: &Verify) -> Result<Appraisal, VerifyError> {
-    let policy = Policy {
-        accept_unattested: false,
-        snp: arguments.policy.policy()?,
-        certificates: arguments.policy.certificates()?,
-        log_view: None,
-    };
+    let policy = arguments.policy.policy()?;
     let source = &arguments.source;
     if let Some(url) = &source.server {
         let transport = Transport::new(url, EVIDENCE_TIMEOUT).map_err(ClientError::from)?;

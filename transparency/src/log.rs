@@ -303,13 +303,21 @@ impl<F: Files> TileLog<F> {
         Ok((appended, new))
     }
 
-    /// Publishes the last checkpoint that was signed, with cosignatures, which the caller has checked.
+    /// Publishes the last checkpoint that was signed, with cosignatures, which the caller has checked. They take the place
+    /// of earlier ones by the same keys.
     ///
     /// # Errors
     /// [`LogError`]; too many signatures for a note change nothing, after other errors the log has to be opened again.
     pub fn publish(&mut self, cosignatures: &[Signature]) -> Result<(), LogError> {
         self.check_usable()?;
-        let mut signed = self.signed.clone();
+        // A witness's newer cosignature takes the place of its older one: else they would add up with every publishing.
+        let is_renewed = |old: &Signature| {
+            let same = |new: &Signature| (&new.name, new.key_id) == (&old.name, old.key_id);
+            cosignatures.iter().any(same)
+        };
+        let kept = self.signed.note().signatures().iter();
+        let kept = kept.filter(|line| !is_renewed(line)).cloned().collect();
+        let mut signed = self.signed.with_signatures(kept);
         for line in cosignatures {
             let added = signed.note_mut().add(line.clone());
             added.map_err(|error| LogError::State(CheckpointError::Note(error)))?;

@@ -2,6 +2,7 @@
 
 use crate::base64;
 pub use crate::decimal::MAX_NUMBER as MAX_TREE_SIZE;
+use alloc::vec::Vec;
 use core::fmt;
 use sha2::{Digest, Sha256};
 
@@ -165,6 +166,46 @@ pub fn check_inclusion(
     check_length(inner + border, proof)?;
     let (below, above) = proof.split_at(inner);
     check_root(chain_right(chain(*leaf, index, below), above), root)
+}
+
+/// One step up the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathStep {
+    /// What the proof has.
+    pub sibling: Hash,
+    /// Which side it is on.
+    pub sibling_is_left: bool,
+    /// What both hash to.
+    pub parent: Hash,
+}
+
+/// [`check_inclusion`], and every node on the way from the leaf to the root, to be shown.
+///
+/// # Errors
+/// [`ProofError`].
+pub fn inclusion_path(
+    leaf: &Hash,
+    index: u64,
+    size: u64,
+    proof: &[Hash],
+    root: &Hash,
+) -> Result<Vec<PathStep>, ProofError> {
+    check_inclusion(leaf, index, size, proof, root)?;
+    let (inner, _) = split_path(index, size);
+    let mut node = *leaf;
+    let steps = proof.iter().enumerate().map(|(level, sibling)| {
+        let sibling_is_left = level >= inner || (index >> level) & 1 == 1;
+        node = match sibling_is_left {
+            true => Hash::node(sibling, &node),
+            false => Hash::node(&node, sibling),
+        };
+        PathStep {
+            sibling: *sibling,
+            sibling_is_left,
+            parent: node,
+        }
+    });
+    Ok(steps.collect())
 }
 
 /// Checks that the tree of `new_size` leaves begins with the tree of `old_size` (RFC 6962, section 2.1.2). The empty

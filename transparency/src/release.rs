@@ -63,10 +63,12 @@ pub struct Period {
 pub struct Source {
     /// URL of the repository, empty where it is not public.
     pub repository: String,
-    /// Git commit, 40 or 64 lower-case hexadecimal digits.
+    /// Git commit, 40 or 64 lower-case hexadecimal digits; empty where `modified` and there is none.
     pub commit: String,
     /// Git tree of that commit.
     pub tree: String,
+    /// Whether something was built that is in no commit; then nobody can build it again.
+    pub modified: bool,
     /// SHA-256 of `Cargo.lock`.
     pub cargo_lock: [u8; 32],
 }
@@ -245,7 +247,8 @@ impl fmt::Display for ReleaseError {
 
 impl core::error::Error for ReleaseError {}
 
-/// A time as a statement has it, `2026-11-27T00:00:00Z`, out of seconds since 1970.
+/// A time as statements have it, like `2026-11-27T00:00:00Z`; after the year 9999 the last second that there is a text
+/// for.
 pub fn time_text(seconds: u64) -> String {
     wire::time(seconds)
 }

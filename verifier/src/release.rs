@@ -7,8 +7,9 @@ use crate::tcb::Component;
 use crate::text::{Date, Hex, Safe};
 use alloc::string::String;
 use alloc::vec::Vec;
+use cloister_transparency::merkle::Frontier;
 use cloister_transparency::release::ReleaseError;
-use cloister_transparency::{AppraisalError, Checkpoint, Freshness, Hash, Policy, VerifierKey};
+use cloister_transparency::{AppraisalError, Freshness, Hash, Policy, VerifierKey};
 use core::fmt;
 
 /// Which releases are accepted: signed by whom, in which logs, as seen by how many witnesses.
@@ -39,7 +40,8 @@ impl LogPolicy {
         }
     }
 
-    pub(crate) fn freshness(&self, now_s: u64) -> Freshness {
+    /// How old what witnesses saw may be, now.
+    pub fn freshness(&self, now_s: u64) -> Freshness {
         Freshness {
             now_s,
             max_age_s: self.max_age_s,
@@ -57,14 +59,33 @@ pub struct Release {
     pub proof: Vec<u8>,
 }
 
-/// What the one who asks found by reading the log itself: every entry up to a checkpoint.
+/// What the one who asks found by reading the log itself: every entry up to a checkpoint, whose signatures the reader has
+/// checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogView {
-    /// The tree that was read, whose signatures the reader has checked.
-    pub checkpoint: Checkpoint,
+    /// The log's name.
+    pub origin: String,
+    /// Hashes of all entries, in the order of the log. They lead to the checkpoint's root, and to that of every tree which
+    /// the log had before: a proof that is of another tree is of another history.
+    pub leaves: Vec<Hash>,
     /// Leaf hashes of entries that are withdrawn in that tree, by an entry that a release key signed and that is in
     /// force; and why.
     pub withdrawn: Vec<(Hash, String)>,
+}
+
+impl LogView {
+    /// How many entries were read.
+    pub fn size(&self) -> u64 {
+        self.leaves.len() as u64
+    }
+
+    /// The root of the tree when it had `size` entries; `None` if it has fewer.
+    pub fn root_at(&self, size: u64) -> Option<Hash> {
+        let leaves = self.leaves.get(..usize::try_from(size).ok()?)?;
+        let mut tree = Frontier::default();
+        leaves.iter().for_each(|leaf| tree.push(*leaf));
+        Some(tree.root())
+    }
 }
 
 /// Why a release does not count.
@@ -133,9 +154,10 @@ pub enum ReleaseReason {
         /// Entries that were read.
         read: u64,
     },
-    /// Two trees of one log, of one size, differ: the log shows different things to different people.
+    /// The log that was read had another tree than the proof's when it was of that size: it shows different things to
+    /// different people.
     SplitView {
-        /// Entries of both.
+        /// Entries of both trees.
         size: u64,
     },
     /// The release is withdrawn.

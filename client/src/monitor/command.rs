@@ -31,52 +31,63 @@ Example:
 Exit status: 0 nothing to be said against the log, 1 alarm, or the log could not be read, 2 wrong usage."
 }
 
+/// Arguments of `monitor`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct MonitorArguments {
-    /// The log: a folder, or http://HOST[:PORT][/PATH].
+pub struct MonitorArguments {
+    /// The log: a folder, or http://HOST:PORT/PATH.
     #[arg(long, value_name = "DIR|URL")]
-    log: LogLocation,
+    pub log: LogLocation,
     /// The log's key and its witnesses (C2SP tlog-policy).
     #[arg(long, value_name = "FILE")]
-    log_policy: PathBuf,
+    pub log_policy: PathBuf,
     /// Verifier key whose entries are expected: NAME+ID+KEY, or a file whose name ends in .vkey.
     #[arg(long, value_name = "VKEY", value_parser = keys::parse, required = true)]
-    release_key: Vec<VerifierKey>,
+    pub release_key: Vec<VerifierKey>,
     /// File that holds the last checkpoint seen.
     #[arg(long, value_name = "FILE")]
-    state: PathBuf,
+    pub state: PathBuf,
     /// Seconds between two looks.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=604_800))]
-    every: u64,
+    pub every: u64,
     /// The most seconds since the witnesses cosigned.
     #[arg(long, value_name = "SECONDS")]
-    max_age: Option<u64>,
+    pub max_age: Option<u64>,
     /// Look once, and end.
     #[arg(long)]
-    once: bool,
+    pub once: bool,
     /// Move the state on past entries that raise an alarm. A checkpoint that is not accepted never moves it.
     #[arg(long)]
-    acknowledge: bool,
+    pub acknowledge: bool,
     /// Print one JSON document a look.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 /// Why nothing can be followed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MonitorCommandError {
+#[non_exhaustive]
+pub enum MonitorCommandError {
+    /// The policy's file or a key cannot be read.
     #[error(transparent)]
     Argument(#[from] KeyArgumentError),
+    /// The policy is none.
     #[error("{path}: {error}")]
-    Policy { path: PathBuf, error: PolicyError },
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: PolicyError,
+    },
+    /// The last checkpoint seen cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The result cannot be written.
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
 }
 
 /// Follows the log; gives whether nothing was ever to be said against it.
-pub(crate) fn run(arguments: &MonitorArguments) -> Result<bool, MonitorCommandError> {
+pub fn run(arguments: &MonitorArguments) -> Result<bool, MonitorCommandError> {
     let bytes = keys::read(&arguments.log_policy)?;
     let policy = Policy::parse(&bytes).map_err(|error| MonitorCommandError::Policy {
         path: arguments.log_policy.clone(),

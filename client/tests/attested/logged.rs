@@ -20,24 +20,24 @@ use cloister_verifier::{LogPolicy, Policy as SnpPolicy};
 use crate::common::{ACCEPTED, File, REFUSED, text};
 use crate::{MEASUREMENT, evidence, platform, run, serve, trust};
 
-const FAILED: i32 = 1;
-const WRONG_USAGE: i32 = 2;
+pub(crate) const FAILED: i32 = 1;
+pub(crate) const WRONG_USAGE: i32 = 2;
 const ORIGIN: &str = "log.example/releases";
-const DAY_S: u64 = 86_400;
+pub(crate) const DAY_S: u64 = 86_400;
 
-fn key(name: &str, key_type: KeyType, byte: u8) -> SigningKey {
+pub(crate) fn key(name: &str, key_type: KeyType, byte: u8) -> SigningKey {
     SigningKey::from_seed(name, key_type, &[byte; 32].into()).expect("a name")
 }
 
-fn release_key() -> SigningKey {
+pub(crate) fn release_key() -> SigningKey {
     key("example.org/release", KeyType::Ed25519, 21)
 }
 
-fn log_key() -> SigningKey {
+pub(crate) fn log_key() -> SigningKey {
     key(ORIGIN, KeyType::Ed25519, 1)
 }
 
-fn witness() -> SigningKey {
+pub(crate) fn witness() -> SigningKey {
     key("w1.example", KeyType::CosignatureV1, 11)
 }
 
@@ -49,13 +49,13 @@ fn log_policy() -> String {
     )
 }
 
-fn now_s() -> u64 {
+pub(crate) fn now_s() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.expect("a clock").as_secs()
 }
 
 /// The image of the evidence, released `ago_s` seconds ago for a month.
-fn image(ago_s: u64) -> ImageRelease {
+pub(crate) fn image(ago_s: u64) -> ImageRelease {
     let not_before_s = now_s() - ago_s;
     ImageRelease {
         subjects: vec![Subject {
@@ -87,6 +87,7 @@ fn image(ago_s: u64) -> ImageRelease {
             repository: String::new(),
             commit: "a".repeat(40),
             tree: "b".repeat(40),
+            modified: false,
             cargo_lock: [3; 32],
         },
         build: Build {
@@ -120,7 +121,7 @@ fn published(image: ImageRelease) -> [Vec<u8>; 2] {
     [note, proof.to_string().into_bytes()]
 }
 
-fn enclose(evidence: &mut Evidence, [note, proof]: [Vec<u8>; 2]) {
+pub(crate) fn enclose(evidence: &mut Evidence, [note, proof]: [Vec<u8>; 2]) {
     (
         evidence.enclosures.release_note,
         evidence.enclosures.release_proof,
@@ -135,18 +136,18 @@ fn enclose_good(evidence: &mut Evidence) {
 }
 
 /// Arguments: the emulated root, and what `more` says.
-fn root_and(more: &[&str]) -> Vec<String> {
+pub(crate) fn root_and(more: &[&str]) -> Vec<String> {
     let more = more.iter().map(|word| (*word).to_owned());
     trust()[..2].iter().cloned().chain(more).collect()
 }
 
 /// Arguments: the emulated root, the log's policy in `file`, the release key.
-fn log_arguments(file: &File) -> Vec<String> {
+pub(crate) fn log_arguments(file: &File) -> Vec<String> {
     let vkey = release_key().verifier().to_string();
     root_and(&["--log-policy", file.path(), "--release-key", &vkey])
 }
 
-fn policy_file(name: &str) -> File {
+pub(crate) fn policy_file(name: &str) -> File {
     File::new(name, log_policy().as_bytes())
 }
 

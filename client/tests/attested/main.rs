@@ -3,6 +3,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod logged;
+#[path = "../transparency/site.rs"]
+mod site;
+mod view;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -73,7 +76,7 @@ struct Server {
     seen: Arc<Mutex<Vec<String>>>,
 }
 
-fn serve(change: fn(&mut Evidence)) -> Server {
+fn serve(change: impl Fn(&mut Evidence) + Send + 'static) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let seen = Arc::new(Mutex::new(Vec::new()));

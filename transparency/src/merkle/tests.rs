@@ -52,6 +52,9 @@ fn inclusion_proofs_are_those_of_the_recursive_tree() {
                 check_inclusion(&leaves[index], at, of, &expected, &root),
                 Ok(())
             );
+            let path = inclusion_path(&leaves[index], at, of, &expected, &root).expect("it holds");
+            let top = path.last().map_or(leaves[index], |step| step.parent);
+            assert_eq!((path.len(), top), (expected.len(), root));
             refuses_altered_inclusion(&leaves[index], at, of, &expected, &root);
         }
     }

@@ -44,6 +44,7 @@ fn image() -> ImageRelease {
             repository: "https://example.org/cloister".into(),
             commit: "a".repeat(40),
             tree: "b".repeat(40),
+            modified: false,
             cargo_lock: [0x66; 32],
         },
         build: Build {
@@ -187,6 +188,18 @@ fn fields_have_bounds() {
         let error = Statement::parse(&other).expect_err(to);
         assert!(matches!(error, ReleaseError::Json { .. }), "{to}: {error}");
     }
+}
+
+#[test]
+fn what_is_in_no_commit_says_so() {
+    let mut modified = image();
+    modified.source.modified = true;
+    modified.source.commit.clear();
+    let statement = Statement::Image(modified.clone());
+    assert_eq!(Statement::parse(&statement.to_text()), Ok(statement));
+    modified.source.modified = false;
+    let unnamed = Statement::Image(modified).check();
+    assert_eq!(unnamed, Err(ReleaseError::Field("source.commit")));
 }
 
 #[test]

@@ -116,8 +116,14 @@ struct TcbJson {
 struct SourceJson {
     cargo_lock: DigestJson,
     commit: String,
+    #[serde(skip_serializing_if = "is_false", default)]
+    modified: bool,
     repository: String,
     tree: String,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Reads a text; whether it is canonical is for the caller to see.
@@ -208,9 +214,10 @@ fn read_image(
             .transpose()?,
         source: Source {
             cargo_lock: sha256(&source.cargo_lock, "source.cargoLock")?,
-            commit: git_id(source.commit, "source.commit")?,
+            commit: git_id(source.commit, source.modified, "source.commit")?,
+            modified: source.modified,
             repository: source.repository,
-            tree: git_id(source.tree, "source.tree")?,
+            tree: git_id(source.tree, source.modified, "source.tree")?,
         },
         build: Build {
             flags: build.flags,
@@ -301,12 +308,13 @@ fn taken<T>(field: Option<T>, name: &'static str) -> Result<T, ReleaseError> {
     field.ok_or(ReleaseError::Field(name))
 }
 
-fn git_id(id: String, name: &'static str) -> Result<String, ReleaseError> {
+fn git_id(id: String, can_be_empty: bool, name: &'static str) -> Result<String, ReleaseError> {
     let is_hex = id
         .bytes()
         .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     match id.len() {
         40 | 64 if is_hex => Ok(id),
+        0 if can_be_empty => Ok(id),
         _ => Err(ReleaseError::Field(name)),
     }
 }
@@ -331,7 +339,6 @@ fn read_time(text: Option<String>, name: &'static str) -> Result<u64, ReleaseErr
     Ok(time.unix_duration().as_secs())
 }
 
-/// A time as text; after the year 9999 the last second that there is a text for.
 pub(super) fn time(seconds: u64) -> String {
     let time = DateTime::from_unix_duration(Duration::from_secs(seconds));
     time.unwrap_or(DateTime::INFINITY).to_string()
@@ -370,6 +377,7 @@ fn predicate(statement: &Statement) -> PredicateJson {
             source: Some(SourceJson {
                 cargo_lock: digest_json(&image.source.cargo_lock),
                 commit: image.source.commit.clone(),
+                modified: image.source.modified,
                 repository: image.source.repository.clone(),
                 tree: image.source.tree.clone(),
             }),

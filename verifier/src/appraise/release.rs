@@ -182,7 +182,11 @@ impl<'a> Appraiser<'a> {
     fn check_withdrawn(&mut self, logged: Option<&LoggedEntry>) {
         let name = CheckName::Withdrawn;
         match (self.context.log_view, logged) {
-            (None, _) => self.not_checked(name, "the log itself was not read", false),
+            (None, _) => self.not_checked(
+                name,
+                "the log itself was not read; name it with --log to know",
+                false,
+            ),
             (_, None) => self.not_checked(name, NOT_LOGGED, true),
             (Some(view), Some(entry)) => self.found(name, withdrawn(view, entry)),
         }
@@ -284,27 +288,28 @@ fn seen_by(entry: &LoggedEntry, log: &LogPolicy) -> String {
 }
 
 fn withdrawn(view: &LogView, entry: &LoggedEntry) -> Finding {
-    let (proof, read) = (&entry.checkpoint, &view.checkpoint);
-    if proof.origin != read.origin {
+    let proof = &entry.checkpoint;
+    if proof.origin != view.origin {
         return Err(ReleaseReason::OtherLog {
             proof: proof.origin.clone(),
-            read: read.origin.clone(),
+            read: view.origin.clone(),
         }
         .into());
     }
-    if read.size < proof.size {
+    let Some(root) = view.root_at(proof.size) else {
         return Err(ReleaseReason::OldView {
             proof: proof.size,
-            read: read.size,
+            read: view.size(),
         }
         .into());
-    }
-    if read.size == proof.size && read.root != proof.root {
-        return Err(ReleaseReason::SplitView { size: read.size }.into());
+    };
+    // A view of another history says nothing about this entry.
+    if root != proof.root {
+        return Err(ReleaseReason::SplitView { size: proof.size }.into());
     }
     let found = view.withdrawn.iter().find(|(leaf, _)| *leaf == entry.leaf);
     match found {
-        None => Ok(format!("not withdrawn in {} entries", read.size)),
+        None => Ok(format!("not withdrawn in {} entries", view.size())),
         Some((_, reason)) => Err(ReleaseReason::Withdrawn {
             reason: reason.clone(),
         }

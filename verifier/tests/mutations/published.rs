@@ -110,6 +110,7 @@ pub(crate) fn image() -> ImageRelease {
             repository: "https://example.org/cloister".into(),
             commit: "a".repeat(40),
             tree: "b".repeat(40),
+            modified: false,
             cargo_lock: [0x66; 32],
         },
         build: Build {
@@ -235,7 +236,8 @@ pub(crate) fn release(setup: &mut Setup) -> &mut Release {
 /// The log as its reader saw it: as long as in the proof, and nothing is withdrawn.
 pub(crate) fn view() -> LogView {
     LogView {
-        checkpoint: bundle().checkpoint(),
+        origin: ORIGIN.into(),
+        leaves: bundle().leaves().0,
         withdrawn: vec![(Hash([9; 32]), "another".into())],
     }
 }

@@ -332,7 +332,7 @@ fn views() -> Vec<Mutation> {
             "rolled-back view",
             |s| {
                 let mut view = view();
-                view.checkpoint.size -= 1;
+                view.leaves.pop();
                 s.log_view = Some(view);
             },
             reason(ReleaseReason::OldView {
@@ -344,7 +344,7 @@ fn views() -> Vec<Mutation> {
             "view of another log",
             |s| {
                 let mut view = view();
-                view.checkpoint.origin = "other.example".into();
+                view.origin = "other.example".into();
                 s.log_view = Some(view);
             },
             reason(ReleaseReason::OtherLog {
@@ -356,7 +356,17 @@ fn views() -> Vec<Mutation> {
             "split view",
             |s| {
                 let mut view = view();
-                view.checkpoint.root = Hash([0; 32]);
+                view.leaves[0] = Hash([0; 32]);
+                s.log_view = Some(view);
+            },
+            reason(ReleaseReason::SplitView { size: SIZE }),
+        ),
+        forged(
+            "a longer view of another history, which withdraws nothing",
+            |s| {
+                let mut view = view();
+                view.leaves[0] = Hash([0; 32]);
+                view.leaves.extend([Hash([1; 32]); 3]);
                 s.log_view = Some(view);
             },
             reason(ReleaseReason::SplitView { size: SIZE }),
@@ -433,7 +443,7 @@ fn a_logged_release_is_accepted_and_every_line_says_what_was_seen() {
         "PASS         release policy       0x30000 permits no more\n",
         "PASS         measurement in log   entry 2 of 7 in log.example/releases, cosigned by w1, w2 since \
          2026-05-31T00:00:00Z\n",
-        "NOT CHECKED  not withdrawn        the log itself was not read\n",
+        "NOT CHECKED  not withdrawn        the log itself was not read; name it with --log to know\n",
     ] {
         assert!(text.contains(line), "{line}{text}");
     }
@@ -475,11 +485,19 @@ fn a_log_that_was_read_says_that_nothing_is_withdrawn() {
         panic!("{appraisal}");
     };
     assert_eq!(seen, "not withdrawn in 7 entries");
-    // A longer log has another root.
+    // A log that went on has another root, and has had this one.
     let mut longer = view();
-    (longer.checkpoint.size, longer.checkpoint.root) = (SIZE + 3, Hash([0; 32]));
+    longer.leaves.extend([Hash([0; 32]); 3]);
+    assert_ne!(longer.root_at(SIZE + 3), longer.root_at(SIZE));
+    assert_eq!(longer.root_at(SIZE + 4), None);
     setup.log_view = Some(longer);
-    assert!(setup.appraise(&setup.evidence()).is_accepted());
+    let appraisal = setup.appraise(&setup.evidence());
+    assert!(appraisal.is_accepted(), "{appraisal}");
+    assert!(
+        appraisal
+            .to_string()
+            .contains("not withdrawn in 10 entries")
+    );
     // Of an entry that is not shown to be in the log a view says nothing.
     release(&mut setup).proof.clear();
     let appraisal = setup.appraise(&setup.evidence());

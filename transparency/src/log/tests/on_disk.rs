@@ -200,6 +200,25 @@ fn a_checkpoint_is_published_with_cosignatures() {
             panic!("{answer:?}");
         };
         log.publish(&lines).expect("room");
+        // A later one of the same witness takes its place.
+        let again = witness.add_checkpoint(
+            log.witness_request(size)
+                .expect("a proof")
+                .to_string()
+                .as_bytes(),
+            78,
+        );
+        let reply = read_reply(
+            again.status(),
+            again.body().as_bytes(),
+            &request.checkpoint,
+            [witness.verifier()],
+        );
+        let Ok(Reply::Cosigned(newer)) = reply else {
+            panic!("{again:?}");
+        };
+        assert_ne!(newer, lines);
+        log.publish(&newer).expect("room");
         let published = log.reader().checkpoint().expect("published");
         assert_eq!(
             published
