@@ -47,7 +47,7 @@ fn answers_do_not_depend_on_the_number_of_processors() {
 
     let platform = Platform::SnpEmulated(emulated_platform().clone());
     let guest = boot_with(2, image.guest_options(platform.clone()));
-    let policy = attestation::policy(&platform, image, 2).expect("a row for two processors");
+    let policy = attestation::policy(&platform, image, 2, None).expect("a row for two processors");
     assert_eq!(ask(&guest, policy), expected);
     let foretold = attestation::emulated_measurement(image, 2).expect("a row");
     let log = guest.platform_log();

@@ -212,7 +212,7 @@ fn served(guest: &Guest, cpus: u32) -> Result<Response, String> {
 /// A client that checks everything: signature, certificates, measurement, key binding, epoch, nonce.
 fn connect(guest: &Guest, cpus: u32) -> Result<Client, ClientError> {
     let platform = Platform::SnpEmulated(emulated_platform().clone());
-    let policy = attestation::policy(&platform, fixture_image(), cpus).expect("a row");
+    let policy = attestation::policy(&platform, fixture_image(), cpus, None).expect("a row");
     let connect = || Client::connect(&guest.url(), ANSWER_TIMEOUT, policy.clone());
     for _ in 1..ATTEMPTS {
         match connect() {

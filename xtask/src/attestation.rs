@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use cloister_client::Policy;
 use cloister_measure::LaunchDigest;
 use cloister_verifier::RootError;
+use cloister_verifier::release::LogPolicy;
 
 use crate::image_build::Image;
 use crate::qemu::Platform;
@@ -47,7 +48,13 @@ pub enum ReferenceError {
 
 /// The policy for `image` on `platform` with so many CPUs. Its reference value is what `image.json` foretells, never
 /// what a guest says.
-pub fn policy(platform: &Platform, image: &Image, vcpus: u32) -> Result<Policy, ReferenceError> {
+/// With a log, the image has to be in it too.
+pub fn policy(
+    platform: &Platform,
+    image: &Image,
+    vcpus: u32,
+    log: Option<LogPolicy>,
+) -> Result<Policy, ReferenceError> {
     let Some(measurement) = measurement(platform, image, vcpus)? else {
         return Ok(Policy {
             accept_unattested: true,
@@ -57,8 +64,9 @@ pub fn policy(platform: &Platform, image: &Image, vcpus: u32) -> Result<Policy, 
     let snp = cloister_verifier::Policy {
         measurements: vec![measurement.0],
         require_nonce: true,
-        // The image was built here: whoever started it knows its measurement without a log.
-        require_log: false,
+        // An image that was built here can do without: whoever started it knows its measurement.
+        require_log: log.is_some(),
+        log,
         ..snp_policy(platform)?
     };
     Ok(Policy {

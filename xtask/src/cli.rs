@@ -16,6 +16,7 @@ use crate::engine_bench::{
     worker::{self, WorkerArgs},
 };
 use crate::models::{self, ModelChoice};
+use crate::release::arguments::{AuditArgs, LogArgs, PublishArgs};
 use crate::workspace::Workspace;
 
 /// Build, boot, test and measure Cloister.
@@ -34,6 +35,14 @@ Example:
   cargo xtask demo
 
 Exit status: 0 done, 1 failed (a message says what, where, what to do), 2 wrong usage, 3 refused by policy.";
+
+const AUDIT_HELP: &str = "\
+Prints one line for each check: PASS, FAIL or NOT CHECKED, what, why. docs/auditing.md shows the same by hand.
+
+Example:
+  cargo xtask audit --log http://log.example.org/cloister --log-policy log-policy.txt --release-key VKEY --html audit.html
+
+Exit status: 0 passed, 1 failed, 2 wrong usage.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -72,6 +81,15 @@ enum Command {
         after_help = "Example:\n  cargo xtask bench-engine-worker bandwidth --threads 2"
     )]
     BenchEngineWorker(WorkerArgs),
+    /// Publish the image in a transparency log: sign what it is, append it, have it witnessed, write the proof.
+    #[command(after_help = "Example:\n  cargo xtask publish --days 30")]
+    Publish(PublishArgs),
+    /// Make, list and watch a transparency log, and withdraw from it.
+    #[command(after_help = "Example:\n  cargo xtask log list")]
+    Log(LogArgs),
+    /// Build a release again and check everything that its log says of it.
+    #[command(after_help = AUDIT_HELP)]
+    Audit(AuditArgs),
     /// Fuzz one target, or each for a while.
     #[command(after_help = "Example:\n  cargo xtask fuzz ohttp_request --seconds 60")]
     Fuzz(FuzzArgs),
@@ -427,6 +445,9 @@ fn run(workspace: &Workspace, cli: &Cli) -> Result<Outcome, CommandError> {
         Command::Run(arguments) => commands::run::run(workspace, arguments, cli.json),
         Command::Tcb(arguments) => commands::tcb::run(workspace, arguments),
         Command::Bench(arguments) => commands::bench::run(workspace, arguments),
+        Command::Publish(arguments) => commands::publish::run(workspace, arguments),
+        Command::Log(arguments) => commands::log::run(workspace, &arguments.command, cli.json),
+        Command::Audit(arguments) => commands::audit::run(workspace, arguments),
         Command::Fuzz(arguments) => commands::fuzz::run(workspace, arguments),
         Command::BenchEngineWorker(_) => unreachable!("`main` has served it"),
     }

@@ -63,6 +63,24 @@ pub fn hex(bytes: &[u8]) -> String {
         })
 }
 
+/// The bytes of lower-case hex of just so many bytes.
+pub fn from_hex<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
+    let digits = text.as_bytes();
+    let digit = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    if digits.len() != BYTES * 2 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +89,15 @@ mod tests {
     fn known_digest() {
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(of_bytes(b"abc"), expected);
+    }
+
+    #[test]
+    fn hex_is_read_again() {
+        let digest = of_bytes(b"abc");
+        let bytes: [u8; 32] = from_hex(&digest).expect("hex");
+        assert_eq!(hex(&bytes), digest);
+        assert_eq!(from_hex::<31>(&digest), None);
+        assert_eq!(from_hex::<32>(&digest.to_uppercase()), None);
     }
 
     #[test]

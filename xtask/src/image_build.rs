@@ -1,6 +1,7 @@
 //! Building an image: guest programs, model pack, manifest, ROM, `image.json`.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -129,6 +130,11 @@ impl Image {
     /// What `image.json` says.
     pub fn facts(&self) -> &ImageJson {
         &self.facts
+    }
+
+    /// A file in the image's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// The ROM.
@@ -273,11 +279,26 @@ pub fn build_from(
         build,
         measurements: measurements(&rom)?,
     };
+    forget_other_release(folder, &facts.to_text())?;
     write(IMAGE_JSON, facts.to_text().as_bytes())?;
     Ok(Image {
         folder: folder.to_owned(),
         facts,
     })
+}
+
+/// Removes the release of another image that was in this folder before: no client would accept it.
+fn forget_other_release(folder: &Path, facts: &str) -> Result<(), ImageError> {
+    if fs::read_to_string(folder.join(IMAGE_JSON)).is_ok_and(|before| before == facts) {
+        return Ok(());
+    }
+    for path in [RELEASE_NOTE, RELEASE_PROOF].map(|name| folder.join(name)) {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn log_policy_entry(text: &str) -> LogPolicyEntry {
@@ -371,21 +392,30 @@ fn memory_mib(manifest: &Manifest) -> u64 {
     bytes.div_ceil(1 << 20).next_multiple_of(MEMORY_STEP_MIB)
 }
 
+/// The commit that is checked out; empty outside a checkout.
+pub fn commit(workspace: &Workspace) -> String {
+    git(workspace, &["rev-parse", "HEAD"])
+}
+
+/// What Git prints; nothing where it fails, as in a source archive, which has no history.
+fn git(workspace: &Workspace, words: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.current_dir(workspace.root()).args(words);
+    let printed = process::capture(&mut command, "git").unwrap_or_default();
+    printed.trim().to_owned()
+}
+
 fn source_entry(workspace: &Workspace) -> Result<SourceEntry, ImageError> {
-    let git = |words: &[&str]| {
-        let mut command = Command::new("git");
-        command.current_dir(workspace.root()).args(words);
-        // A source archive has no history; then the commit stays empty.
-        process::capture(&mut command, "git").unwrap_or_default()
-    };
     let lock = workspace.root().join("Cargo.lock");
     Ok(SourceEntry {
         repository: repository(workspace)?,
-        commit: git(&["rev-parse", "HEAD"]).trim().to_owned(),
-        tree: git(&["rev-parse", "HEAD^{tree}"]).trim().to_owned(),
-        modified: !git(&["status", "--porcelain", "--untracked-files=no"])
-            .trim()
-            .is_empty(),
+        commit: commit(workspace),
+        tree: git(workspace, &["rev-parse", "HEAD^{tree}"]),
+        modified: !git(
+            workspace,
+            &["status", "--porcelain", "--untracked-files=no"],
+        )
+        .is_empty(),
         cargo_lock_sha256: digest::of_file(&lock).map_err(at(&lock))?,
     })
 }

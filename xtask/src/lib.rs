@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attestation;
+pub mod audit;
 pub mod cli;
 pub mod commands;
 pub mod digest;
@@ -20,6 +21,7 @@ pub mod peers;
 pub mod process;
 pub mod progress;
 pub mod qemu;
+pub mod release;
 pub mod reproduce;
 pub mod sbom;
 mod statistics;

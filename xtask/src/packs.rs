@@ -186,7 +186,7 @@ fn remove_older(folder: &Path, gguf: &str) -> Result<(), PackError> {
 }
 
 /// The manifest takes letters, digits and `.`, `_`, `-` only.
-fn manifest_name(name: &str) -> String {
+pub fn manifest_name(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     name.chars()
         .map(|c| if allowed(c) { c } else { '-' })

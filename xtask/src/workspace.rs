@@ -89,6 +89,11 @@ impl Workspace {
         self.cloister().join("peers")
     }
 
+    /// `target/cloister/log`: the demonstration's transparency log.
+    pub fn log(&self) -> PathBuf {
+        self.cloister().join("log")
+    }
+
     /// `target/cloister/bench`: results of benchmarks.
     pub fn bench(&self) -> PathBuf {
         self.cloister().join("bench")

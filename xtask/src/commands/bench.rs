@@ -194,7 +194,7 @@ fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comman
     )?;
     let mut options = image.guest_options(platform.clone());
     options.cpus = cpus;
-    let policy = attestation::policy(&platform, &image, options.cpus)?;
+    let policy = attestation::policy(&platform, &image, options.cpus, None)?;
     let mut guest = Guest::start(&qemu, &options)?;
     guest.wait_ready(READY_TIMEOUT)?;
     let phase = Phase::start("Ask for one token, then for a summary");

@@ -2,19 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use cloister_client::{Attestation, Client};
+use cloister_client::log_view::read_log_view;
+use cloister_client::remote_log::LogLocation;
+use cloister_client::{Attestation, Client, Policy};
 use cloister_protocol::api::summarize::{Response, Style};
+use cloister_transparency::release::MAX_VALIDITY_S;
 use serde_json::json;
 
+use super::publish::TEST_WITNESSES;
 use super::run::READY_TIMEOUT;
 use super::{CommandError, model_or_default, platform};
 use crate::attestation;
 use crate::cli::{DemoArgs, Outcome};
 use crate::example;
-use crate::image_build::{self, Image};
+use crate::guest_build::Environment;
+use crate::image_build::{self, Image, ImageInputs};
 use crate::models::ModelChoice;
 use crate::progress::Phase;
 use crate::qemu::{Accelerator, Guest, Platform, Qemu, Times};
+use crate::release::arguments::DeploymentArgs;
+use crate::release::deployment::Deployment;
+use crate::release::publish::{self, PublishError, Published, now_s};
 use crate::workspace::Workspace;
 
 /// How long the guest may take for the summary under emulation.
@@ -30,6 +38,7 @@ struct Shown {
     times: Times,
     response: Response,
     attestation: Attestation,
+    published: Published,
     build_took: Duration,
     answer_took: Duration,
 }
@@ -45,13 +54,20 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     let platform = platform(workspace, arguments.tee)?;
     let model = model_or_default(arguments.model.as_ref(), platform.accelerator());
     introduce(&platform, &model, arguments);
-    let image = image_build::build(workspace, &model, &workspace.image())?;
+    let log = DeploymentArgs::default().open(workspace)?;
+    let inputs = ImageInputs {
+        model: &model,
+        log_policy: Some(log.policy_text().map_err(PublishError::from)?),
+        environment: Environment::of_this_process(),
+    };
+    let image = image_build::build_from(workspace, &inputs, &workspace.image())?;
     let qemu = Qemu::find_or_install()?;
     let build_took = build_started.elapsed();
+    let published = publish(&log, &image)?;
 
     let mut options = image.guest_options(platform.clone());
     options.cpus = arguments.smp;
-    let policy = attestation::policy(&platform, &image, options.cpus)?;
+    let policy = policy(&platform, &image, options.cpus, &log)?;
     let phase = Phase::start(format!(
         "Boot in QEMU {} with {} MiB of RAM",
         qemu.version(),
@@ -82,9 +98,43 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
         times,
         response,
         attestation,
+        published,
         build_took,
         answer_took,
     }))
+}
+
+/// What the client asks for: the measurement that was foretold, in a release that is in the log and not withdrawn there.
+fn policy(
+    platform: &Platform,
+    image: &Image,
+    cpus: u32,
+    log: &Deployment,
+) -> Result<Policy, CommandError> {
+    let log_policy = log.client_policy().map_err(PublishError::from)?;
+    let location = LogLocation::Directory(log.folders.log.clone());
+    let view = read_log_view(&location, &log_policy, None, now_s())
+        .map_err(|error| CommandError::Failed(error.to_string()))?;
+    let policy = attestation::policy(platform, image, cpus, Some(log_policy))?;
+    Ok(Policy {
+        log_view: Some(view),
+        ..policy
+    })
+}
+
+/// Publishes the image in the demonstration's log.
+fn publish(log: &Deployment, image: &Image) -> Result<Published, CommandError> {
+    let phase =
+        Phase::start("Publish the image in a log of this machine, seen by two TEST WITNESSES");
+    let published = publish::image(log, image, MAX_VALIDITY_S)?;
+    let logged = &published.logged;
+    phase.done(&format!(
+        "entry {} of {}, {} cosignatures",
+        logged.index,
+        logged.checkpoint.size,
+        logged.witnesses.len()
+    ));
+    Ok(published)
 }
 
 fn introduce(platform: &Platform, model: &ModelChoice, arguments: &DemoArgs) {
@@ -130,9 +180,11 @@ fn outcome(shown: &Shown) -> Outcome {
     text += &match success {
         true => format!(
             "\nIt works: the firmware image booted from the reset vector without an operating system, checked the model \
-             against the digest in its ROM, {}and answered one sealed request.\n{}.\n",
+             against the digest in its ROM, {}and answered one sealed request.\n{}.\n{TEST_WITNESSES}\n\
+             Check the image by building it again: cargo xtask audit --html audit.html\n",
             match shown.attestation.appraisal() {
-                Some(_) => "proved by a signed report which image holds its keys, ",
+                Some(_) =>
+                    "proved by a signed report which image holds its keys and by a log which image that is, ",
                 None => "",
             },
             shown.attestation.notice()
@@ -181,6 +233,12 @@ fn document(shown: &Shown) -> serde_json::Value {
         "times": shown.times,
         "build_s": shown.build_took.as_secs_f64(),
         "answer_s": shown.answer_took.as_secs_f64(),
+        "log": {
+            "origin": shown.published.logged.checkpoint.origin,
+            "index": shown.published.logged.index,
+            "tree_size": shown.published.logged.checkpoint.size,
+            "test_witnesses": true,
+        },
         "rom_bytes": shown.image.facts().rom.bytes,
         "attestation": {
             "kind": shown.attestation.kind(),

@@ -1,16 +1,20 @@
 //! The commands, one module each.
 
+pub mod audit;
 pub mod bench;
 pub mod demo;
 pub mod fuzz;
 pub mod image;
+pub mod log;
 pub mod measure;
+pub mod publish;
 pub mod reproduce;
 pub mod run;
 pub mod tcb;
 pub mod test;
 
 use crate::attestation::ReferenceError;
+use crate::audit::AuditError;
 use crate::cli::Tee;
 use crate::image_build::ImageError;
 use crate::install::InstallError;
@@ -19,6 +23,7 @@ use crate::process::ProcessError;
 use crate::qemu::{
     Accelerator, EmulatedPlatform, GuestError, Platform, PlatformError, SnpHostError,
 };
+use crate::release::publish::PublishError;
 use crate::tcb::TcbError;
 use crate::workspace::{Workspace, WorkspaceError};
 
@@ -65,6 +70,12 @@ pub enum CommandError {
     /// llama.cpp could not be built.
     #[error(transparent)]
     Llama(#[from] crate::peers::llama::LlamaError),
+    /// A release is not in the log, or not provably.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// An audit could not be made.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A result could not be written.
     #[error("{path}: {source}")]
     Io {

@@ -62,6 +62,13 @@ impl FromStr for ModelChoice {
     }
 }
 
+/// The named model whose GGUF file has this SHA-256, lower-case hex.
+pub fn with_digest(sha256: &str) -> Option<&'static NamedModel> {
+    catalog::ALL
+        .into_iter()
+        .find(|model| model.sha256 == sha256)
+}
+
 /// A GGUF file on disk whose digest was computed from its bytes.
 #[derive(Clone, Debug)]
 pub struct GgufFile {
