@@ -34,8 +34,8 @@ pub fn run(workspace: &Workspace, arguments: &PublishArgs) -> Result<Outcome, Co
     );
     let key = deployment.release_key().map_err(PublishError::from)?;
     text += &format!(
-        "\nClients need:\n  --log-policy {} --release-key {key}\nCheck it all with: cargo xtask audit\n",
-        deployment.policy.display()
+        "\nClients need:\n  {}\nCheck it all with: cargo xtask audit\n",
+        deployment.client_arguments(&key)
     );
     if deployment.test {
         text += &format!("\n{TEST_WITNESSES}\n");

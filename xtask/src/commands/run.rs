@@ -1,8 +1,11 @@
 //! `cargo xtask run`.
 
+use std::fs;
 use std::iter;
+use std::path::Path;
 use std::time::Duration;
 
+use cloister_transparency::{Statement, VerifierKey};
 use serde_json::json;
 
 use super::{CommandError, model_or_default, platform};
@@ -10,6 +13,7 @@ use crate::attestation;
 use crate::cli::{Outcome, RunArgs, SnpArgs, Tee};
 use crate::image_build::{self, Image};
 use crate::qemu::{self, Accelerator, Guest, GuestError, GuestOptions, Platform, Qemu, SnpLaunch};
+use crate::release::deployment::Deployment;
 use crate::workspace::Workspace;
 
 /// A model of several GB takes that long to copy and check under emulation.
@@ -36,7 +40,7 @@ pub fn run(
     options.cpus = arguments.smp;
     options.memory_mib = arguments.memory.unwrap_or(options.memory_mib);
     options.echo = true;
-    let trust = trust(&platform, &image, options.cpus)?;
+    let trust = trust(workspace, &platform, &image, options.cpus)?;
     if arguments.snp.print {
         return Ok(printed(&options, arguments.port, &trust));
     }
@@ -128,7 +132,12 @@ fn quoted(word: &str) -> String {
 }
 
 /// What a client has to be told to accept this guest.
-fn trust(platform: &Platform, image: &Image, vcpus: u32) -> Result<String, CommandError> {
+fn trust(
+    workspace: &Workspace,
+    platform: &Platform,
+    image: &Image,
+    vcpus: u32,
+) -> Result<String, CommandError> {
     let Some(measurement) = attestation::measurement(platform, image, vcpus)? else {
         return Ok("--insecure-no-attestation".to_owned());
     };
@@ -140,18 +149,23 @@ fn trust(platform: &Platform, image: &Image, vcpus: u32) -> Result<String, Comma
         _ => String::new(),
     };
     let options = image.guest_options(platform.clone());
-    let is_published = options.release_note.is_some() && options.release_proof.is_some();
-    Ok(format!(
-        "{root}--measurement {measurement} {}",
-        log(is_published)
-    ))
+    let log = match (&options.release_note, &options.release_proof) {
+        (Some(note), Some(_)) => log(&Deployment::demonstration(workspace), note),
+        _ => "--without-log".to_owned(),
+    };
+    Ok(format!("{root}--measurement {measurement} {log}"))
 }
 
-/// What a client has to be told of logs: who published the image knows which one it was.
-fn log(is_published: bool) -> &'static str {
-    match is_published {
-        true => "--log-policy FILE --release-key VKEY",
-        false => "--without-log",
+/// What a client has to be told of the log that the image is in. Where it is not the demonstration's, whoever published the
+/// image knows which one it was.
+fn log(own: &Deployment, note: &Path) -> String {
+    let is_by = |key: &VerifierKey| {
+        let note = fs::read(note).unwrap_or_default();
+        Statement::verify(&note, [key]).is_ok()
+    };
+    match own.release_key() {
+        Ok(key) if is_by(&key) => own.client_arguments(&key),
+        _ => "--log-policy FILE --release-key VKEY".to_owned(),
     }
 }
 
@@ -175,6 +189,9 @@ fn open_or_build(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image_build::RELEASE_NOTE;
+    use crate::release::publish;
+    use crate::release::testing::{Setup, VALID_S};
     use clap::Parser as _;
 
     #[derive(clap::Parser)]
@@ -227,9 +244,18 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_in_no_log_is_said_to_be_so() {
-        assert_eq!(log(false), "--without-log");
-        assert!(log(true).contains("--release-key"));
+    fn a_client_is_told_the_log_that_the_image_is_in() {
+        let (own, other) = (Setup::new(), Setup::new());
+        let image = own.image(b"rom");
+        publish::image(&own.deployment, &image, VALID_S).expect("published");
+        let note = image.path(RELEASE_NOTE);
+        let told = log(&own.deployment, &note);
+        let key = own.deployment.release_key().expect("a key").to_string();
+        assert!(
+            told.contains(&key) && told.contains("log-policy.txt"),
+            "{told}"
+        );
+        assert!(log(&other.deployment, &note).contains("VKEY"));
     }
 
     #[test]

@@ -108,11 +108,11 @@ pub fn run(workspace: &Workspace, arguments: &TestArgs) -> Result<Outcome, Comma
     if !arguments.quick {
         step("unsafe code of the engine under Miri", &|| miri(workspace));
         step("size of the trusted code", &|| budget(workspace));
-        step("the same image from two builds", &|| {
+        step("the same image from two builds, and its audit", &|| {
             command(
                 workspace,
                 "reproducible",
-                &mut slow_tests(&["reproducible"]),
+                &mut slow_tests(&["reproducible", "audited"]),
             )
         });
         step("tokenizer and logits against the reference", &|| {
@@ -267,7 +267,9 @@ fn cargo_deny(workspace: &Workspace) -> Result<PathBuf, CommandError> {
             .arg("--root")
             .arg(&root)
             .arg("--target-dir")
-            .arg(root.join("build"));
+            .arg(root.join("build"))
+            // It is to run, not to be debugged.
+            .env("CARGO_PROFILE_DEV_DEBUG", "false");
         process::capture(&mut install, "cargo install cargo-deny")?;
         phase.done("");
     }

@@ -158,6 +158,16 @@ impl Deployment {
         })
     }
 
+    /// The same as a client's arguments, with the log to read for withdrawals.
+    pub fn client_arguments(&self, release_key: &VerifierKey) -> String {
+        let test = if self.test { " --test-witnesses" } else { "" };
+        format!(
+            "--log-policy {} --release-key {release_key}{test} --log {}",
+            self.policy.display(),
+            self.folders.log.display()
+        )
+    }
+
     /// The key that releases have to be signed by.
     ///
     /// # Errors

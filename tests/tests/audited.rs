@@ -1,0 +1,101 @@
+//! A release of this checkout, audited: the image is built again and compared with what a log says of it.
+
+use std::fs;
+use std::path::Path;
+
+use cloister_client::remote_log::LogLocation;
+use cloister_tests::guests::workspace;
+use cloister_transparency::Freshness;
+use xtask::audit::{self, Audited, Request};
+use xtask::digest;
+use xtask::image_build::{self, IMAGE_JSON, Image};
+use xtask::models::ModelChoice;
+use xtask::release::deployment::Deployment;
+use xtask::release::keys::KeyFolder;
+use xtask::release::publish::{self, now_s};
+
+const DAY_S: u64 = 86_400;
+
+/// The names of the checks that failed, but for those that changes in no commit fail: developers run this too.
+fn failed(request: &Request, modified: bool) -> (Vec<String>, Audited) {
+    let (report, audited) = audit::run(workspace(), request).expect("an audit");
+    let failed = report
+        .checks()
+        .iter()
+        .filter(|check| check.outcome.status() == "FAIL")
+        .map(|check| check.name.clone())
+        .filter(|name| !(modified && ["source", "source tree"].contains(&name.as_str())));
+    (failed.collect(), audited)
+}
+
+fn flip_a_byte(path: &Path) {
+    let mut bytes = fs::read(path).expect("a file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).expect("written");
+}
+
+#[test]
+#[ignore = "builds the guest programs"]
+fn a_release_is_built_again_and_what_differs_is_named() {
+    let root = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| root.path().join(name);
+    let keys = KeyFolder::new(&path("keys"), None);
+    let deployment = Deployment::new(&path("log"), &path("state"), keys, None);
+    deployment.create("example.org/log", 2).expect("made");
+    let image = image_build::build(workspace(), &ModelChoice::Fixture, &path("image"));
+    let image = image.expect("an image");
+    let modified = image.facts().source.modified;
+    publish::image(&deployment, &image, DAY_S).expect("published");
+    let mut request = Request {
+        log: LogLocation::Directory(deployment.folders.log.clone()),
+        policy: (
+            deployment.policy.clone(),
+            deployment.policy().expect("a policy"),
+        ),
+        release_keys: vec![deployment.release_key().expect("a key")],
+        test: true,
+        entry: Some(0),
+        freshness: Freshness {
+            now_s: now_s(),
+            max_age_s: Some(DAY_S),
+            clock_skew_s: 300,
+        },
+        state: path("seen"),
+        rebuild: true,
+        published: Some(path("image")),
+        model: None,
+    };
+    let (failures, audited) = failed(&request, modified);
+    assert_eq!(failures, Vec::<String>::new());
+    assert_eq!(audited.digests.len(), 7);
+    assert!(
+        audited
+            .digests
+            .iter()
+            .all(|row| row.built.as_ref() == Some(&row.logged))
+    );
+
+    // What is handed out is not what was published.
+    flip_a_byte(&path("image/kernel.elf"));
+    let (failures, audited) = failed(&request, modified);
+    assert_eq!(failures, ["published files"]);
+    let [difference] = &audited.differences[..] else {
+        panic!("{:?}", audited.differences);
+    };
+    assert!(
+        difference.contains("kernel.elf") && difference.contains('.'),
+        "{difference}"
+    );
+
+    // And what was published is not what this source gives.
+    let json = fs::read_to_string(path("image").join(IMAGE_JSON)).expect("a file");
+    let altered = digest::of_file(&path("image/kernel.elf")).expect("a file");
+    let json = json.replace(&image.facts().kernel_elf.sha256, &altered);
+    fs::write(path("image").join(IMAGE_JSON), json).expect("written");
+    let image = Image::open(&path("image")).expect("an image");
+    publish::image(&deployment, &image, DAY_S).expect("published");
+    (request.entry, request.published) = (Some(1), None);
+    let (failures, _) = failed(&request, modified);
+    assert_eq!(failures, ["image.json", "kernel.elf"]);
+}
