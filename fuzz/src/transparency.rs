@@ -195,6 +195,7 @@ pub fn release_seeds() -> Vec<Vec<u8>> {
             repository: String::new(),
             commit: "a".repeat(40),
             tree: "b".repeat(64),
+            modified: false,
             cargo_lock: [6; 32],
         },
         build: Build {
