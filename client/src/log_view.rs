@@ -9,7 +9,7 @@ use cloister_transparency::log::LogError;
 use cloister_transparency::{Checkpoint, Hash, SignedCheckpoint, Statement};
 use cloister_verifier::{LogPolicy, LogView};
 
-use crate::follow::{FollowError, Followed, ViewEntry, follow};
+use crate::follow::{FollowError, View, ViewEntry, follow};
 use crate::monitor::{StateError, read_state, write_state};
 use crate::remote_log::LogLocation;
 
@@ -79,7 +79,7 @@ pub fn read_log_view(
             Ok(())
         },
     )?;
-    let view = reading.view(&followed);
+    let view = reading.view(&followed.checkpoint.checkpoint().origin);
     if let Some(seen) = seen.as_ref().map(SignedCheckpoint::checkpoint) {
         let goes_on = check_goes_on(seen, &view);
         goes_on.map_err(|error| FollowError::Log {
@@ -93,8 +93,21 @@ pub fn read_log_view(
     Ok(view)
 }
 
+/// The same of a log that was read as a whole. Withdrawals count that are in force at `in_force_s`, seconds since 1970.
+pub fn of_view(view: &View, in_force_s: u64) -> LogView {
+    let mut reading = Reading {
+        in_force_s,
+        ..Reading::default()
+    };
+    view.entries.iter().for_each(|entry| reading.take(entry));
+    reading.view(&view.checkpoint.checkpoint().origin)
+}
+
 /// Whether the log begins with the tree that was seen. Its leaves were all read: nothing has to be asked for.
-fn check_goes_on(seen: &Checkpoint, view: &LogView) -> Result<(), LogError> {
+///
+/// # Errors
+/// [`LogError::OtherLog`], [`LogError::RolledBack`], [`LogError::Contradicts`].
+pub fn check_goes_on(seen: &Checkpoint, view: &LogView) -> Result<(), LogError> {
     if seen.origin != view.origin {
         return Err(LogError::OtherLog {
             seen: seen.origin.clone(),
@@ -142,7 +155,7 @@ impl Reading {
 
     /// A withdrawal names an entry, and means what that says: whoever writes to the log could enter the same signed statement
     /// once more, with another line of signature below it.
-    fn view(self, followed: &Followed) -> LogView {
+    fn view(self, origin: &str) -> LogView {
         let said = |(leaf, reason)| Some((self.statements.get(leaf)?, reason));
         let by_text: HashMap<&Hash, &String> = self.reasons.iter().filter_map(said).collect();
         let reason = |leaf: &Hash| {
@@ -153,7 +166,7 @@ impl Reading {
         let withdrawn = withdrawn.filter_map(|leaf| Some((*leaf, reason(leaf)?.clone())));
         LogView {
             withdrawn: withdrawn.collect(),
-            origin: followed.checkpoint.checkpoint().origin.clone(),
+            origin: origin.to_owned(),
             leaves: self.leaves,
         }
     }

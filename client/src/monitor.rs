@@ -6,19 +6,17 @@ mod command;
 mod print;
 mod state;
 
-use std::time::{Duration, SystemTime};
-
 use cloister_transparency::{Checkpoint, Freshness, Policy, VerifierKey};
+use cloister_verifier::policy::CLOCK_SKEW_S;
 
 use crate::follow::{FollowError, Followed, ViewEntry, follow};
+use crate::policy;
 use crate::remote_log::LogLocation;
 
 pub(crate) use command::help;
 pub use command::{MonitorArguments, MonitorCommandError, run};
+pub use print::line;
 pub use state::{StateError, read_state, write_state};
-
-/// Seconds that a witness's clock may be ahead.
-const CLOCK_SKEW_S: u64 = 300;
 
 /// What is followed, and what is expected of it.
 #[derive(Clone, Debug)]
@@ -111,8 +109,7 @@ pub fn look(
     }
 }
 
-/// Seconds since 1970.
+/// Seconds since 1970; a clock that is before is taken for 1970.
 fn now_s() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or(Duration::ZERO).as_secs()
+    policy::now_s().unwrap_or(0)
 }

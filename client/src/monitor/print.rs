@@ -8,7 +8,7 @@ use super::{Alarm, Look};
 use crate::follow::ViewEntry;
 
 /// An entry in one line.
-pub(super) fn line(entry: &ViewEntry) -> String {
+pub fn line(entry: &ViewEntry) -> String {
     let says = match &entry.statement {
         Ok(Statement::Image(image)) => format!(
             "image {} of commit {}, {} measurements, valid from {} to {}",

@@ -3,14 +3,16 @@
 use std::fs;
 
 use cloister_client::follow::{FollowError, View, ViewEntry, read_view};
+use cloister_client::log_view::{self, check_goes_on};
 use cloister_client::monitor::{read_state, write_state};
 use cloister_client::remote_log::LogSource;
 use cloister_transparency::log::LogError;
 use cloister_transparency::merkle::inclusion_path;
 use cloister_transparency::release::{ImageRelease, time_text};
 use cloister_transparency::{
-    AppraisalError, Checkpoint, Hash, LogProof, SignedCheckpoint, Statement, appraise,
+    AppraisalError, Checkpoint, LogProof, SignedCheckpoint, Statement, appraise,
 };
+use cloister_verifier::LogView;
 
 use super::report::Report;
 use super::{AuditError, Audited, Request, TreePath};
@@ -50,12 +52,10 @@ pub(super) fn check(
     };
     praise(&view, request, report);
     audited.checkpoint = Some(view.checkpoint.to_string());
-    if !check_consistency(
-        &view,
-        seen.as_ref().map(SignedCheckpoint::checkpoint),
-        request,
-        report,
-    )? {
+    // A withdrawal of a later day says already that the release is not to be used.
+    let known = log_view::of_view(&view, u64::MAX);
+    let seen = seen.as_ref().map(SignedCheckpoint::checkpoint);
+    if !check_consistency(&known, seen, request, report) {
         return Ok(None);
     }
     if let Some(folder) = request.state.parent() {
@@ -71,7 +71,7 @@ pub(super) fn check(
     };
     summarize(&view, entry, request, audited);
     check_inclusion(&view, entry, request, report, audited)?;
-    check_withdrawal(&view, entry, report);
+    check_withdrawal(&known, entry, report);
     check_published(entry, request, report)?;
     let Ok(statement) = &entry.statement else {
         return Ok(None);
@@ -130,12 +130,11 @@ fn praise(view: &View, request: &Request, report: &mut Report) {
 
 /// Whether the tree goes on from the one that was seen last.
 fn check_consistency(
-    view: &View,
+    known: &LogView,
     seen: Option<&Checkpoint>,
     request: &Request,
     report: &mut Report,
-) -> Result<bool, AuditError> {
-    let tree = view.checkpoint.checkpoint();
+) -> bool {
     let Some(seen) = seen else {
         report.not_checked(
             CONSISTENCY,
@@ -144,14 +143,9 @@ fn check_consistency(
                 request.state.display()
             ),
         );
-        return Ok(true);
+        return true;
     };
-    let source = LogSource::new(&request.log).map_err(FollowError::from)?;
-    let in_log = |error| FollowError::Log {
-        location: request.log.clone(),
-        error,
-    };
-    let goes_on = source.reader().is_ancestor(seen, tree).map_err(in_log)?;
+    let goes_on = check_goes_on(seen, known).is_ok();
     report.expect(
         CONSISTENCY,
         goes_on,
@@ -165,7 +159,7 @@ fn check_consistency(
             request.state.display()
         ),
     );
-    Ok(goes_on)
+    goes_on
 }
 
 /// Whether the release key's owner is the only one who writes here.
@@ -322,19 +316,8 @@ fn check_dates(release: &ImageRelease, request: &Request, report: &mut Report) {
     );
 }
 
-/// A withdrawal is of an entry, and of every other that says the same: a further signature line makes another leaf.
-fn check_withdrawal(view: &View, entry: &ViewEntry, report: &mut Report) {
-    let says_the_same = |leaf: &Hash| {
-        let withdrawn = view.entries.iter().filter(|other| other.leaf == *leaf);
-        entry.statement.is_ok()
-            && withdrawn
-                .map(|other| &other.statement)
-                .any(|statement| *statement == entry.statement)
-    };
-    let withdrawn = view
-        .withdrawn
-        .iter()
-        .find(|(leaf, _)| *leaf == entry.leaf || says_the_same(leaf));
+fn check_withdrawal(known: &LogView, entry: &ViewEntry, report: &mut Report) {
+    let withdrawn = known.withdrawn.iter().find(|(leaf, _)| *leaf == entry.leaf);
     let reason = withdrawn.map(|(_, reason)| reason.clone());
     report.expect(
         "withdrawal",

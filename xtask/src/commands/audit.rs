@@ -2,6 +2,7 @@
 
 use cloister_client::remote_log::LogLocation;
 use cloister_transparency::Freshness;
+use cloister_verifier::policy::CLOCK_SKEW_S;
 
 use super::CommandError;
 use super::publish::TEST_WITNESSES;
@@ -9,7 +10,7 @@ use crate::audit::{self, Request};
 use crate::cli::Outcome;
 use crate::release::arguments::{AuditArgs, DeploymentArgs};
 use crate::release::deployment;
-use crate::release::publish::{CLOCK_SKEW_S, PublishError, now_s};
+use crate::release::publish::{PublishError, now_s};
 use crate::workspace::Workspace;
 
 /// Audits a release.

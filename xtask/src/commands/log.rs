@@ -1,9 +1,10 @@
 //! `cargo xtask log`: make, list, watch a log, withdraw from it.
 
+use cloister_client::follow::ViewEntry;
 use cloister_client::monitor::{self, MonitorArguments};
 use cloister_client::remote_log::LogLocation;
 use cloister_transparency::log::LogReader;
-use cloister_transparency::release::time_text;
+use cloister_transparency::tiles::TILE_WIDTH;
 use cloister_transparency::{Hash, Statement};
 use serde_json::{Value, json};
 
@@ -92,15 +93,18 @@ fn list(deployment: &Deployment) -> Result<Outcome, CommandError> {
     let verified = reader.verify(&log_key).map_err(failed)?;
     let size = verified.checkpoint.checkpoint().size;
     let (mut text, mut entries) = (String::new(), Vec::new());
-    for index in 0..size {
-        let bytes = reader.entry(index, size).map_err(failed)?;
-        let statement = Statement::verify(&bytes, [&key]);
-        let line = match &statement {
-            Ok(statement) => one_line(statement),
-            Err(error) => format!("NOT OURS: {error}"),
-        };
-        text += &format!("{index:>6}  {line}\n");
-        entries.push(entry_json(index, &bytes, &line));
+    for bundle in 0..size.div_ceil(TILE_WIDTH) {
+        let bytes = reader.bundle(bundle, size).map_err(failed)?;
+        for (index, bytes) in (bundle * TILE_WIDTH..).zip(bytes) {
+            let entry = ViewEntry {
+                index,
+                leaf: Hash::leaf(&bytes),
+                statement: Statement::verify(&bytes, [&key]),
+            };
+            let line = monitor::line(&entry);
+            text += &format!("{line}\n");
+            entries.push(entry_json(&entry, &bytes, &line));
+        }
     }
     text += &format!(
         "{size} entries, {} tiles, {} bytes: all of it hashes to the checkpoint's root\n",
@@ -121,50 +125,14 @@ fn list(deployment: &Deployment) -> Result<Outcome, CommandError> {
     })
 }
 
-fn entry_json(index: u64, bytes: &[u8], line: &str) -> Value {
+fn entry_json(entry: &ViewEntry, bytes: &[u8], line: &str) -> Value {
     json!({
-        "index": index,
-        "leaf": Hash::leaf(bytes).to_string(),
+        "index": entry.index,
+        "leaf": entry.leaf.to_string(),
         "bytes": bytes.len(),
         "says": line,
         "note": String::from_utf8_lossy(bytes),
     })
-}
-
-/// An entry for people.
-pub(super) fn one_line(statement: &Statement) -> String {
-    match statement {
-        Statement::Image(image) => format!(
-            "image {} of commit {}{}, model {}, {} launches, valid {} to {}",
-            image.version,
-            short(&image.source.commit),
-            if image.source.modified {
-                " with changes"
-            } else {
-                ""
-            },
-            image
-                .model
-                .as_ref()
-                .map_or("none", |model| model.name.as_str()),
-            image.snp.len(),
-            time_text(image.period.not_before_s),
-            time_text(image.period.not_after_s),
-        ),
-        Statement::Model(model) => format!("model {}", model.model.name),
-        Statement::Withdraw(withdrawal) => format!(
-            "withdraws {}: {:?}",
-            withdrawal.withdraws, withdrawal.reason
-        ),
-        _ => statement.kind().to_owned(),
-    }
-}
-
-fn short(commit: &str) -> &str {
-    match commit {
-        "" => "(none)",
-        _ => &commit[..commit.len().min(12)],
-    }
 }
 
 fn withdraw(deployment: &Deployment, index: u64, reason: &str) -> Result<Outcome, CommandError> {

@@ -15,14 +15,13 @@ use cloister_transparency::release::{Period, ReleaseError, Withdrawal};
 use cloister_transparency::signer::{self, SignError};
 use cloister_transparency::{AppraisalError, Freshness, LoggedEntry, Policy, Statement, appraise};
 
+use cloister_verifier::policy::CLOCK_SKEW_S;
+
 use super::deployment::{Deployment, DeploymentError};
 use super::keys;
 use super::statement::{self, StatementError};
 use super::witnesses::{self, WitnessProblem};
 use crate::image_build::{Image, RELEASE_NOTE, RELEASE_PROOF};
-
-/// Seconds that a witness's clock may be ahead of ours.
-pub const CLOCK_SKEW_S: u64 = 300;
 
 /// A release is not in the log, or not provably.
 #[derive(Debug, thiserror::Error)]
