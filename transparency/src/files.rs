@@ -173,7 +173,7 @@ impl ReadFiles for Disk {
 }
 
 impl Files for Disk {
-    type Lock = File;
+    type Lock = HeldLock;
 
     fn read_at(&self, path: &Path, offset: u64, out: &mut [u8]) -> Result<(), FileError> {
         let read = File::open(path).and_then(|file| file.read_exact_at(out, offset));
@@ -230,7 +230,7 @@ impl Files for Disk {
         }
     }
 
-    fn lock(&self, path: &Path, wait: bool) -> Result<Option<File>, FileError> {
+    fn lock(&self, path: &Path, wait: bool) -> Result<Option<HeldLock>, FileError> {
         let failed = |error: &io::Error| FileError::new(Operation::Lock, path, error);
         let file = OpenOptions::new()
             .create(true)
@@ -240,13 +240,25 @@ impl Files for Disk {
         let file = file.map_err(|error| failed(&error))?;
         if wait {
             file.lock().map_err(|error| failed(&error))?;
-            return Ok(Some(file));
+            return Ok(Some(HeldLock(file)));
         }
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(HeldLock(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(failed(&error)),
         }
+    }
+}
+
+/// A lock on a file of the file system.
+#[derive(Debug)]
+pub struct HeldLock(File);
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that another thread is starting has it open until it runs its own
+        // program. Where this fails, closing it is what is left.
+        let _ = self.0.unlock();
     }
 }
 

@@ -43,6 +43,19 @@ fn the_disk() {
 }
 
 #[test]
+fn a_lock_ends_when_it_is_dropped() {
+    let root = tempfile::tempdir().expect("a folder");
+    let path = root.path().join("lock");
+    let lock = Disk.lock(&path, false).expect("locked").expect("free");
+    assert!(Disk.lock(&path, false).expect("asked").is_none());
+    // As a process has it that was just started by another thread.
+    let inherited = lock.0.try_clone().expect("the same open file");
+    drop(lock);
+    assert!(Disk.lock(&path, false).expect("asked").is_some());
+    drop(inherited);
+}
+
+#[test]
 fn the_simulated_disk_keeps_what_was_waited_for() {
     let (old, new) = (Path::new("/r/old"), Path::new("/r/new"));
     let after = |crash: Crash, stops_at: usize| {
