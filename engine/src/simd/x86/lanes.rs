@@ -109,6 +109,8 @@ pub(super) trait Lanes: Copy {
     fn madd(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// `sum + madd(a, b)`
     fn madd_add(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The low 16 bits of each lane of `low`, and above them those of `high`.
+    fn pair(self, low: Self::Int, high: Self::Int) -> Self::Int;
     /// 64-bit sums.
     fn add64(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// 64-bit products of the signed even lanes.
@@ -381,6 +383,15 @@ impl<T: Copy> Lanes for Avx512<T> {
     }
 
     #[inline(always)]
+    fn pair(self, low: __m512i, high: __m512i) -> __m512i {
+        instructions!(_mm512_mask_blend_epi16(
+            0xaaaa_aaaa,
+            low,
+            _mm512_slli_epi32::<16>(high)
+        ))
+    }
+
+    #[inline(always)]
     fn odd(self, x: __m512i) -> __m512i {
         instructions!(_mm512_srli_epi64::<32>(x))
     }
@@ -611,6 +622,14 @@ impl<T: Copy> Lanes for Avx2<T> {
     #[inline(always)]
     fn madd_add(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
         self.add(sum, self.madd(a, b))
+    }
+
+    #[inline(always)]
+    fn pair(self, low: __m256i, high: __m256i) -> __m256i {
+        instructions!(_mm256_blend_epi16::<0xaa>(
+            low,
+            _mm256_slli_epi32::<16>(high)
+        ))
     }
 
     #[inline(always)]
