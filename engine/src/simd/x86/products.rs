@@ -74,6 +74,9 @@ impl<const G: usize> Inputs<'_, G> {
     }
 }
 
+/// How far ahead memory is asked for that was asked for before. See [`Lanes::FETCHES_TWICE`].
+const NEAR_BYTES: usize = 8192;
+
 /// Bytes of the scales of a block.
 const SCALE_BYTES: usize = 2 * TILE_ROWS;
 
@@ -207,9 +210,15 @@ struct Rows<V> {
 #[inline(always)]
 fn fetch_head<V: Lanes>(v: V, tile: &Tile<'_>) {
     for bytes in [tile.scales, tile.mins, tile.subscales, tile.submins] {
-        for line in bytes.as_chunks::<GROUP_BYTES>().0 {
-            v.prefetch(&line[0]);
-        }
+        fetch(v, bytes);
+    }
+}
+
+/// Asks the memory for bytes.
+#[inline(always)]
+fn fetch<V: Lanes>(v: V, bytes: &[u8]) {
+    for line in bytes.as_chunks::<GROUP_BYTES>().0 {
+        v.prefetch(&line[0]);
     }
 }
 
@@ -247,19 +256,23 @@ impl<V: Products> TileTask<'_, V> {
         }
     }
 
-    /// Asks the memory for a block's quants of the next tile.
+    /// Asks the memory for what comes later.
     #[inline(always)]
-    fn fetch(&self, quants: &[u8]) {
-        for line in quants.as_chunks::<GROUP_BYTES>().0 {
-            self.v.prefetch(&line[0]);
+    fn fetch(&self, (near, far): (&[u8], &[u8])) {
+        if V::FETCHES_TWICE {
+            fetch(self.v, near);
         }
+        fetch(self.v, far);
     }
 
-    /// The quants of so many bytes at a time, and those of the next tile.
+    /// The quants of so many bytes at a time, and what is to be fetched meanwhile: those that come
+    /// [`NEAR_BYTES`] later, and the same ones of the next tile.
     #[inline(always)]
-    fn quants(&self, bytes: usize) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let next = self.ahead.quants.chunks_exact(bytes);
-        self.tile.quants.chunks_exact(bytes).zip(next)
+    fn quants(&self, bytes: usize) -> impl Iterator<Item = (&[u8], (&[u8], &[u8]))> {
+        let far = self.ahead.quants.chunks_exact(bytes);
+        let near = self.tile.quants.get(NEAR_BYTES..).unwrap_or_default();
+        let near = near.chunks_exact(bytes).chain(far.clone());
+        self.tile.quants.chunks_exact(bytes).zip(near.zip(far))
     }
 
     /// The activations, block by block of 32 columns.
