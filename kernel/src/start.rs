@@ -88,11 +88,10 @@ pub fn kernel_main(handover: &Handover) -> ! {
     );
     #[cfg(feature = "selftest")]
     crate::selftest::run_on_another_cpu(device);
-    let drbg = entropy::fork();
     service::run(Machine {
         platform,
         clock,
-        drbg,
+        stack: kernel_image::main_stack(),
         manifest,
         model_pack: pack,
         enclosures,
@@ -112,6 +111,9 @@ fn start_clock(platform: &dyn Platform, handover: &Handover) -> Clock {
     clock
 }
 
+/// In a frame of its own, since moves leave copies of the seed behind, and only what lies below the service's frame is
+/// wiped.
+#[inline(never)]
 fn start_entropy(platform: &'static dyn Platform) {
     let source = entropy::Source::new(platform);
     let what = "the processor's random numbers are missing or broken";

@@ -1,6 +1,6 @@
 //! Processor instructions that are not Rust operations.
 
-use crate::memory::{PhysAddr, cpu_areas};
+use crate::memory::{PhysAddr, PhysRange, cpu_areas};
 use crate::platform::{Cpuid, Platform};
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid_count, _rdrand64_step, _rdseed64_step, _rdtsc};
@@ -58,23 +58,55 @@ pub fn number() -> u32 {
     cpu_areas::owner(PhysAddr::new((&raw const here).addr() as u64))
 }
 
-/// Wipes what this processor left on its stack below its present frame. Nothing happens on the first processor's.
-pub fn wipe_stack() {
-    let Some(area) = cpu_areas::of(number()) else {
+/// An area for XRSTOR in which no component is present: all of them get their initial values. MXCSR alone is always
+/// read from it.
+#[repr(C, align(64))]
+struct InitialVectors {
+    before: [u8; 24],
+    mxcsr: u32,
+    after: [u8; 548],
+}
+
+static INITIAL_VECTORS: InitialVectors = InitialVectors {
+    before: [0; 24],
+    mxcsr: 0x1f80,
+    after: [0; 548],
+};
+
+/// Wipes what this processor left behind: on `stack`, which it runs on, below its present frame, and in its vector
+/// registers. Nothing happens if it runs on another stack.
+pub fn wipe_traces(stack: PhysRange) {
+    let here = 0_u8;
+    let here = PhysAddr::new((&raw const here).addr() as u64);
+    if !(stack.start()..stack.end()).contains(&here) {
         return;
-    };
-    // SAFETY: the processor runs on its work stack, so everything from the stack's start up to RSP is memory of its own
-    // that nobody uses: no exception stack is there, and without `nostack` no red zone either.
+    }
+    // SAFETY: the processor runs on this stack, so everything from its start up to RSP is memory of its own that nobody
+    // uses: no exception stack is there, and without `nostack` no red zone either.
     unsafe {
         asm!(
             "mov rcx, rsp",
             "sub rcx, rdi",
             "shr rcx, 3",
             "rep stosq",
-            inout("rdi") area.work_stack().start().as_u64() => _,
+            inout("rdi") stack.start().as_u64() => _,
             out("rcx") _,
             in("rax") 0,
         );
+    }
+    if has_os_xsave() {
+        // SAFETY: the area is aligned and well-formed, and the compiler expects nothing in the registers afterwards.
+        // MXCSR and the x87 control word get the values that they were started with.
+        unsafe {
+            asm!(
+                "xrstor64 [{}]",
+                in(reg) &INITIAL_VECTORS,
+                in("eax") u32::MAX,
+                in("edx") u32::MAX,
+                clobber_abi("C"),
+                options(nostack, readonly),
+            );
+        }
     }
 }
 

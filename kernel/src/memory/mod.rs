@@ -1,6 +1,8 @@
 //! Physical memory, page tables, the heap, and the two kinds of memory that the host can reach:
 //! device registers and the shared pool. An address becomes a pointer only in here.
 
+#[cfg(test)]
+pub(crate) mod counting;
 pub mod cpu_areas;
 pub mod device;
 pub mod frames;

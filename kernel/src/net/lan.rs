@@ -108,8 +108,13 @@ impl Lan {
 
     /// Begins to connect.
     pub(crate) fn connect(&mut self) -> Client {
-        let buffer = || tcp::SocketBuffer::new(vec![0; 16 * 1024]);
-        let mut socket = tcp::Socket::new(buffer(), buffer());
+        self.connect_with(16 * 1024)
+    }
+
+    /// Begins to connect, with room for so many bytes that nobody has taken.
+    pub(crate) fn connect_with(&mut self, receive_bytes: usize) -> Client {
+        let buffer = |bytes| tcp::SocketBuffer::new(vec![0; bytes]);
+        let mut socket = tcp::Socket::new(buffer(receive_bytes), buffer(16 * 1024));
         self.next_port += 1;
         let remote = IpEndpoint::new(IpAddress::Ipv4(GUEST), PORT);
         socket

@@ -1,5 +1,6 @@
 //! The service on the machine: finds the card, gets an address, says that it is ready, and turns for ever.
 
+use alloc::boxed::Box;
 use cloister_boot::manifest::Manifest;
 use cloister_protocol::api::summarize;
 use cloister_protocol::evidence::Enclosures;
@@ -8,12 +9,13 @@ use rand_core::TryRng;
 use super::engine::Engine;
 use super::keys::Attester;
 use super::server::{OVERFLOW_PLACES, Server, Settings};
+use crate::arch::cpu;
 use crate::device::rtc;
 use crate::device::virtio::{self, PciTransport};
-use crate::entropy::Drbg;
+use crate::entropy::{self, Drbg};
 use crate::http;
 use crate::log;
-use crate::memory::heap;
+use crate::memory::{PhysRange, heap};
 use crate::net::{NetworkError, PORT, Stack};
 use crate::platform::{self, Platform};
 use crate::stop::{self, Reason};
@@ -34,8 +36,8 @@ pub struct Machine {
     pub platform: &'static dyn Platform,
     /// Time since the start.
     pub clock: Clock,
-    /// The service's own generator.
-    pub drbg: Drbg,
+    /// The stack that the service runs on.
+    pub stack: PhysRange,
     /// What the image fixes.
     pub manifest: Manifest,
     /// The model pack, checked against the manifest; present if the manifest names one.
@@ -49,13 +51,13 @@ pub fn run(machine: Machine) -> ! {
     let Machine {
         platform,
         clock,
-        mut drbg,
+        stack: own_stack,
         manifest,
         model_pack,
         enclosures,
     } = machine;
     let connections = manifest.limits.connections as usize;
-    let mut stack = start_network(platform, &clock, connections + OVERFLOW_PLACES, &mut drbg);
+    let mut stack = start_network(platform, &clock, connections + OVERFLOW_PLACES);
     let engine = model_pack.and_then(|pack| open_model(pack, &manifest));
     wait_for_address(&mut stack, &clock);
     let attester = Attester {
@@ -63,28 +65,48 @@ pub fn run(machine: Machine) -> ! {
         enclosures,
     };
     let settings = settings(platform, &clock, &manifest, attester);
-    let places = connections + OVERFLOW_PLACES;
-    let mut server = Server::new(settings, engine, drbg, places, clock.now_ms());
+    let mut server = start_server(settings, engine, clock.now_ms());
     announce(&stack, &manifest, &clock);
     loop {
-        poll(&mut stack, &clock);
-        server.network_served(clock.now_us());
-        let mut is_working = server.turn(&mut stack, clock.now_ms());
-        if !is_working {
-            core::hint::spin_loop();
-        }
-        let until_us = clock.now_us() + ENGINE_SHARE_US;
-        while is_working && clock.now_us() < until_us {
-            is_working = server.advance(clock.now_ms());
+        turn(&mut stack, &mut server, &clock);
+        if server.take_traces() {
+            cpu::wipe_traces(own_stack);
         }
     }
+}
+
+/// Serves the network once, and lets the engine go on for a while. In a frame of its own, which is wiped.
+#[inline(never)]
+fn turn(stack: &mut Stack<PciTransport>, server: &mut Server<Engine>, clock: &Clock) {
+    poll(stack, clock);
+    server.network_served(clock.now_us());
+    let mut is_working = server.turn(stack, clock.now_ms());
+    if !is_working {
+        core::hint::spin_loop();
+    }
+    let until_us = clock.now_us() + ENGINE_SHARE_US;
+    while is_working && clock.now_us() < until_us {
+        is_working = server.advance(clock.now_ms());
+    }
+}
+
+/// The server with its keys. In a frame of its own, which is wiped, and on the heap: moves leave copies behind.
+#[inline(never)]
+fn start_server(settings: Settings, engine: Option<Engine>, now_ms: u64) -> Box<Server<Engine>> {
+    let places = settings.connections + OVERFLOW_PLACES;
+    Box::new(Server::new(
+        settings,
+        engine,
+        entropy::fork(),
+        places,
+        now_ms,
+    ))
 }
 
 fn start_network(
     platform: &'static dyn Platform,
     clock: &Clock,
     places: usize,
-    drbg: &mut Drbg,
 ) -> Stack<PciTransport> {
     let card = virtio::find_net_card(platform).unwrap_or_else(|error| {
         stop::stop(
@@ -94,7 +116,7 @@ fn start_network(
             ),
         )
     });
-    let Ok(seed) = drbg.try_next_u64();
+    let Ok(seed) = entropy::with(Drbg::try_next_u64);
     Stack::new(card, places, seed, clock.now_us())
 }
 

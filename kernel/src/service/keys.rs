@@ -61,8 +61,8 @@ impl Keys {
         keys
     }
 
-    /// Makes new keys when the epoch is over, and wipes the ones whose grace is.
-    pub fn tick(&mut self, rng: &mut Drbg, now_ms: u64) {
+    /// Makes new keys when the epoch is over, and wipes the ones whose grace is. Returns whether it did.
+    pub fn tick(&mut self, rng: &mut Drbg, now_ms: u64) -> bool {
         let age_ms = now_ms.saturating_sub(self.began_ms);
         if age_ms >= EPOCH_MS {
             let number = self.epoch_number() + 1;
@@ -70,9 +70,9 @@ impl Keys {
             self.previous = Some(core::mem::replace(&mut self.current, next));
             self.began_ms = now_ms;
             self.publish();
-        } else if age_ms >= GRACE_MS {
-            self.previous = None;
+            return true;
         }
+        age_ms >= GRACE_MS && self.previous.take().is_some()
     }
 
     /// The encoded list of public keys, `application/ohttp-keys`.

@@ -1,4 +1,4 @@
-//! Counters that anyone may read: a fixed list, none of them derived from what a request says.
+//! Counters that anyone may read: a fixed list (ARCHITECTURE.md has it), none of them derived from what a request says.
 
 use alloc::string::String;
 use core::fmt::Write;
@@ -41,7 +41,7 @@ pub struct Gauges {
     pub jobs_running: usize,
     /// Jobs that wait.
     pub jobs_waiting: usize,
-    /// Bytes of the heap that are in use.
+    /// Bytes of the heap that were in use when no job was there last.
     pub heap_used_bytes: usize,
 }
 
@@ -98,3 +98,6 @@ fn line(text: &mut String, name: core::fmt::Arguments<'_>, kind: &str, value: u6
     // Writing to a string cannot fail.
     let _ = write!(text, "# TYPE {name} {kind}\n{name} {value}\n");
 }
+
+#[cfg(test)]
+mod tests;

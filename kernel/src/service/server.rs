@@ -51,6 +51,10 @@ pub struct Server<S: Summarizer> {
     next_ticket: u64,
     /// When the network was last served, in microseconds since the start.
     network_served_us: Option<u64>,
+    /// Whether a request, a job, a connection or an epoch has ended.
+    has_traces: bool,
+    /// Bytes of the heap in use when no job was there last. What jobs take tells how long their texts are.
+    heap_at_rest: usize,
 }
 
 struct Client {
@@ -83,6 +87,8 @@ impl<S: Summarizer> Server<S> {
             clients: (0..places).map(|_| None).collect(),
             next_ticket: 0,
             network_served_us: None,
+            has_traces: true,
+            heap_at_rest: 0,
         }
     }
 
@@ -96,7 +102,10 @@ impl<S: Summarizer> Server<S> {
 
     /// Serves every place once and advances the engine by one step. Returns whether a job is at work.
     pub fn turn(&mut self, sockets: &mut impl Sockets, now_ms: u64) -> bool {
-        self.keys.tick(&mut self.rng, now_ms);
+        self.has_traces |= self.keys.tick(&mut self.rng, now_ms);
+        if self.jobs.count() == 0 {
+            self.heap_at_rest = (self.settings.heap_used)();
+        }
         for place in 0..self.clients.len() {
             match sockets.state(place) {
                 SocketState::Free => self.forget(place),
@@ -120,6 +129,11 @@ impl<S: Summarizer> Server<S> {
         self.jobs.count() > 0
     }
 
+    /// Whether something has ended since the last call that may have left traces on the stack: to be wiped.
+    pub fn take_traces(&mut self) -> bool {
+        core::mem::take(&mut self.has_traces)
+    }
+
     /// Counters since the start.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -131,6 +145,7 @@ impl<S: Summarizer> Server<S> {
         let Some(client) = self.clients[place].take() else {
             return;
         };
+        self.has_traces = true;
         if self.jobs.cancel(client.ticket, self.summarizer.as_mut()) {
             self.metrics.jobs_cancelled += 1;
         }
@@ -210,6 +225,7 @@ impl<S: Summarizer> Server<S> {
         if read.is_some() {
             return read;
         }
+        self.has_traces = true;
         let (message, sealer) = match self.keys.decapsulate(&body) {
             Ok(opened) => opened,
             Err(error) => return Some(outer::answer_problem(&Problem::from(error))),
@@ -245,6 +261,7 @@ impl<S: Summarizer> Server<S> {
     /// Seals the outcome of a job and hands it to the client, if that is still there.
     fn answer(&mut self, ended: Ended, now_ms: u64) {
         self.metrics.jobs_finished += 1;
+        self.has_traces = true;
         let answer = match &ended.outcome {
             Ok(summary) => inner::answer_summary(summary),
             Err(problem) => inner::answer_problem(problem),
@@ -270,13 +287,12 @@ impl<S: Summarizer> Server<S> {
     fn metrics_text(&self, now_ms: u64) -> alloc::string::String {
         // The client that asks is being served, and so is not in the table at this moment.
         let connections = self.connections() + 1;
-        let heap_used_bytes = (self.settings.heap_used)();
         self.metrics.to_text(&Gauges {
             uptime_ms: now_ms,
             connections,
             jobs_running: self.jobs.running(),
             jobs_waiting: self.jobs.waiting(),
-            heap_used_bytes,
+            heap_used_bytes: self.heap_at_rest,
         })
     }
 }

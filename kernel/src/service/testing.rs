@@ -225,7 +225,21 @@ impl World {
         let answer = self.answer(client).expect("an answer");
         self.lan.socket(client).close();
         self.turns(5);
+        self.lan.vanish(client);
         answer
+    }
+
+    /// Turns until a connection is over on both sides, and forgets it here too.
+    pub(super) fn part(&mut self, client: Client) {
+        for _ in 0..100 {
+            if !self.lan.socket(client).is_open() {
+                break;
+            }
+            self.lan.received(client);
+            self.turn();
+        }
+        self.lan.vanish(client);
+        self.turns(3);
     }
 
     pub(super) fn get(&mut self, target: &str) -> Answer {

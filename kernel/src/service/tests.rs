@@ -1,5 +1,7 @@
 //! The service from the client's side: every byte goes through the card in software, TCP, HTTP and the encapsulation.
 
+mod hostile;
+
 use std::string::String;
 use std::vec::Vec;
 

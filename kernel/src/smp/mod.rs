@@ -25,6 +25,7 @@ pub use start::{page_tables_are_final, serve, start};
 
 use crate::arch::cpu;
 use crate::device::fw_cfg::FwCfg;
+use crate::memory::cpu_areas;
 use crate::stop::{self, Reason};
 use crate::time::Clock;
 use cloister_engine::workers::{Alone, MAX_WORKERS, Team, Wait, Workers};
@@ -68,7 +69,9 @@ impl Wait for Pauses {
         if self.looks_eagerly(is_there) {
             return;
         }
-        cpu::wipe_stack();
+        if let Some(area) = cpu_areas::of(cpu::number()) {
+            cpu::wipe_traces(area.work_stack());
+        }
         while !is_there() {
             (0..IDLE_PAUSES).for_each(|_| hint::spin_loop());
         }

@@ -14,17 +14,18 @@ use zeroize::Zeroizing;
 /// The most bytes of a secret or a nonce: `max(Nn, Nk)` over all AEADs.
 const MAX_SECRET_BYTES: usize = 32;
 
-/// What both sides hold between request and response: the exported secret and the encapsulated key.
+/// What both sides hold between request and response: the exported secret and the encapsulated key. The secret never
+/// moves: whoever holds this for a while may move it, and a move leaves a copy behind.
 pub(super) struct ResponseSecret {
     aead: Aead,
-    secret: Zeroizing<[u8; MAX_SECRET_BYTES]>,
+    secret: Box<Zeroizing<[u8; MAX_SECRET_BYTES]>>,
     encapped: Vec<u8>,
 }
 
 impl ResponseSecret {
     /// Takes the secret out of an HPKE context through `export`, which fills what it is given.
     pub(super) fn new(aead: Aead, encapped: &[u8], export: impl FnOnce(&mut [u8])) -> Self {
-        let mut secret = Zeroizing::new([0; MAX_SECRET_BYTES]);
+        let mut secret = Box::new(Zeroizing::new([0; MAX_SECRET_BYTES]));
         export(&mut secret[..aead.response_nonce_bytes()]);
         Self {
             aead,
@@ -45,7 +46,7 @@ impl ResponseSecret {
         let prk = Hkdf::<Sha256>::new(Some(&salt), secret);
         let mut key = Zeroizing::new([0; MAX_SECRET_BYTES]);
         let key = &mut key[..self.aead.key_bytes()];
-        let mut base_nonce = Zeroizing::new([0; NONCE_BYTES]);
+        let mut base_nonce = Box::new(Zeroizing::new([0; NONCE_BYTES]));
         prk.expand(b"key", key)
             .expect("a key is shorter than HKDF's limit");
         prk.expand(b"nonce", &mut base_nonce[..])
@@ -62,7 +63,7 @@ impl ResponseSecret {
 /// Seals or opens the parts of one response in order. A response that is not chunked has one part.
 pub(super) struct ResponseCipher {
     key: Key,
-    base_nonce: Zeroizing<[u8; NONCE_BYTES]>,
+    base_nonce: Box<Zeroizing<[u8; NONCE_BYTES]>>,
     counter: u64,
     exhausted: bool,
 }
@@ -102,7 +103,7 @@ impl ResponseCipher {
         if self.exhausted {
             return Err(OhttpError::TooManyChunks);
         }
-        let mut nonce = *self.base_nonce;
+        let mut nonce = **self.base_nonce;
         let counter = self.counter.to_be_bytes();
         for (byte, count) in nonce[NONCE_BYTES - counter.len()..].iter_mut().zip(counter) {
             *byte ^= count;
