@@ -116,7 +116,7 @@ pub struct BuildEntry {
     pub profile: String,
     /// The profile's settings as they are given to Cargo, so that no configuration file changes them.
     pub settings: Vec<String>,
-    /// Compiler flags, with folder names left out.
+    /// Compiler flags, with folder names left out, and the C compiler and assembler with theirs.
     pub flags: Vec<String>,
 }
 

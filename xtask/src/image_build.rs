@@ -447,7 +447,7 @@ fn build_entry(toolchain: &Toolchain) -> BuildEntry {
         target: TARGET.to_owned(),
         profile: PROFILE.to_owned(),
         settings: SETTINGS.map(str::to_owned).to_vec(),
-        flags: guest_build::public_flags(),
+        flags: guest_build::public_flags(toolchain),
     }
 }
 
