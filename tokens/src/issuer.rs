@@ -95,7 +95,7 @@ impl IssuerKey {
         let modulus = private.n_bytes();
         let modulus = (*modulus).try_into().map_err(|_| IssuerKeyError::Kind)?;
         let public = TokenKey::from_modulus(modulus)?;
-        if private.e() != public.rsa().e() {
+        if public.rsa().as_ref() != Some(private.as_public_key()) {
             return Err(IssuerKeyError::Kind);
         }
         Ok(Self { private, public })

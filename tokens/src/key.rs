@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use rsa::signature::Verifier;
-use rsa::{BoxedUint, RsaPublicKey, pss};
-use sha2::{Digest, Sha256, Sha384};
+use ring::signature::{RSA_PSS_2048_8192_SHA384, RsaPublicKeyComponents};
+#[cfg(feature = "host")]
+use rsa::{BoxedUint, RsaPublicKey};
+use sha2::{Digest, Sha256};
 
 use crate::token::Token;
 use crate::{DIGEST_BYTES, RSA_BYTES};
@@ -32,15 +33,14 @@ const PREFIX: [u8; 81] = [
 /// The public exponent, 65537.
 const SUFFIX: [u8; 5] = [0x02, 0x03, 0x01, 0x00, 0x01];
 
-/// The one public exponent that is taken.
-const EXPONENT: u64 = 65537;
+/// The one public exponent that is taken: 65537.
+const EXPONENT: [u8; 3] = [1, 0, 1];
 
 /// A token key: RSASSA-PSS, 2048 bits, exponent 65537.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenKey {
     spki: [u8; SPKI_BYTES],
     id: [u8; DIGEST_BYTES],
-    rsa: RsaPublicKey,
 }
 
 /// Why a key is none.
@@ -91,8 +91,6 @@ impl TokenKey {
         if modulus[0] < 0x80 || modulus[RSA_BYTES - 1].is_multiple_of(2) {
             return Err(KeyError::Modulus);
         }
-        let number = BoxedUint::from_be_slice(modulus, 8 * RSA_BYTES as u32);
-        let number = number.map_err(|_| KeyError::Modulus)?;
         let mut spki = [0; SPKI_BYTES];
         spki[..PREFIX.len()].copy_from_slice(&PREFIX);
         spki[PREFIX.len()..][..RSA_BYTES].copy_from_slice(modulus);
@@ -100,8 +98,6 @@ impl TokenKey {
         Ok(Self {
             id: Sha256::digest(spki).into(),
             spki,
-            rsa: RsaPublicKey::new(number, BoxedUint::from(EXPONENT))
-                .map_err(|_| KeyError::Modulus)?,
         })
     }
 
@@ -128,15 +124,30 @@ impl TokenKey {
     #[must_use]
     pub fn has_signed(&self, token: &Token) -> bool {
         // The salt is as long as the digest: 48 bytes.
-        let key = pss::VerifyingKey::<Sha384>::new(self.rsa.clone());
-        pss::Signature::try_from(&token.authenticator[..])
-            .is_ok_and(|signature| key.verify(&token.input(), &signature).is_ok())
+        let key = RsaPublicKeyComponents {
+            n: self.modulus(),
+            e: &EXPONENT,
+        };
+        let (input, signature) = (token.input(), &token.authenticator);
+        key.verify(&RSA_PSS_2048_8192_SHA384, &input, signature)
+            .is_ok()
     }
 
-    /// The numbers of the key.
+    fn modulus(&self) -> &[u8] {
+        &self.spki[PREFIX.len()..][..RSA_BYTES]
+    }
+
+    /// The numbers of the key; `None` if they are no key's.
     #[cfg(feature = "host")]
-    pub(crate) fn rsa(&self) -> &RsaPublicKey {
-        &self.rsa
+    pub(crate) fn rsa(&self) -> Option<RsaPublicKey> {
+        let modulus = BoxedUint::from_be_slice(self.modulus(), 8 * RSA_BYTES as u32).ok()?;
+        let exponent = BoxedUint::from(u32::from_be_bytes([
+            0,
+            EXPONENT[0],
+            EXPONENT[1],
+            EXPONENT[2],
+        ]));
+        RsaPublicKey::new(modulus, exponent).ok()
     }
 
     /// The key's encoding as text: base64url with padding, as in `token-key`.

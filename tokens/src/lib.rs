@@ -12,6 +12,7 @@
 //! | [`request`] (feature `host`) | asking an issuer for a token | RFC 9578, sections 6.1, 6.3 |
 //! | [`issuer`] (feature `host`) | making tokens | RFC 9578, section 6.2 |
 //! | [`directory`] (feature `host`) | an issuer's keys | RFC 9578, section 4 |
+//! | [`description`] (feature `host`) | the file that names an issuer, for images | |
 //!
 //! Nothing here opens a file or a socket, or reads a clock; random numbers are handed in. Whatever is decoded has limits
 //! and an enum error.
@@ -24,6 +25,8 @@ extern crate alloc;
 #[cfg(feature = "host")]
 mod blind;
 pub mod challenge;
+#[cfg(feature = "host")]
+pub mod description;
 #[cfg(feature = "host")]
 pub mod directory;
 pub mod field;

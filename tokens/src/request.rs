@@ -93,7 +93,7 @@ impl Pending {
         rng.fill_bytes(&mut nonce);
         let mut salt = [0; SALT_BYTES];
         rng.fill_bytes(&mut salt);
-        let blinding = Blinding::random(key.rsa(), rng);
+        let blinding = Blinding::random(&key.rsa()?, rng);
         Self::with(key, challenge, nonce, &salt, blinding)
     }
 
@@ -108,7 +108,7 @@ impl Pending {
         let message = token::input(&nonce, &challenge_digest, key.id());
         let request = TokenRequest {
             truncated_token_key_id: key.truncated_id(),
-            blinded_message: blind::blind(key.rsa(), &message, salt, &blinding)?,
+            blinded_message: blind::blind(&key.rsa()?, &message, salt, &blinding)?,
         };
         let pending = Self {
             key: key.clone(),
@@ -125,7 +125,8 @@ impl Pending {
     /// [`FinalizeError`].
     pub fn finalize(self, response: &[u8]) -> Result<Token, FinalizeError> {
         let response = response.try_into().map_err(|_| FinalizeError::Response)?;
-        let authenticator = blind::unblind(self.key.rsa(), response, &self.blinding);
+        let key = self.key.rsa();
+        let authenticator = key.and_then(|key| blind::unblind(&key, response, &self.blinding));
         let token = Token {
             nonce: self.nonce,
             challenge_digest: self.challenge_digest,

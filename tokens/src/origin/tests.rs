@@ -245,3 +245,28 @@ fn the_memory_has_a_bound() {
     let outcome = Origin::new(issuer, SMALL, &mut TestRng(1), 0);
     assert_eq!(outcome.map(drop), Err(ChallengeError::IssuerName));
 }
+
+#[test]
+fn an_issuer_is_named_in_a_file() {
+    use crate::description::DescriptionError;
+    let issuer = named(&crate::request::tests::a_key());
+    let text = issuer.to_json();
+    assert_eq!(Issuer::from_json(text.as_bytes()), Ok(issuer));
+    let outcome = |text: String| Issuer::from_json(text.as_bytes());
+    assert!(matches!(
+        outcome(text.replace("issuer\"", "isuer\"")),
+        Err(DescriptionError::Json(_))
+    ));
+    assert!(matches!(
+        outcome(text.replace("issuer.example", "")),
+        Err(DescriptionError::Name(_))
+    ));
+    assert!(matches!(
+        outcome(text.replace("MIIB", "MIIC")),
+        Err(DescriptionError::Key(_))
+    ));
+    assert_eq!(
+        outcome(text + &" ".repeat(9000)),
+        Err(DescriptionError::TooLarge)
+    );
+}

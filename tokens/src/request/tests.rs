@@ -65,7 +65,7 @@ fn issuance_is_that_of_other_implementations_byte_for_byte() {
         let challenge = TokenChallenge::decode(&hex(vector, "token_challenge")).unwrap();
         assert_eq!(challenge.encode(), hex(vector, "token_challenge"));
 
-        let blinding = Blinding::new(key.rsa(), &array(vector, "blind")).unwrap();
+        let blinding = Blinding::new(&key.rsa().unwrap(), &array(vector, "blind")).unwrap();
         let (nonce, salt) = (array(vector, "nonce"), array(vector, "salt"));
         let (request, pending) = Pending::with(&key, &challenge, nonce, &salt, blinding).unwrap();
         assert_eq!(request.encode()[..], hex(vector, "token_request"));
