@@ -25,6 +25,9 @@ pub struct ImageJson {
     pub model: Option<ModelEntry>,
     /// Under which logs and witnesses the image is to be published, if its manifest says so.
     pub log_policy: Option<LogPolicyEntry>,
+    /// Whose anonymous tokens the guest demands, if its manifest names an issuer.
+    #[serde(default)]
+    pub token_issuer: Option<TokenIssuerEntry>,
     /// What is in the guest, as a CycloneDX document.
     pub sbom: FileEntry,
     /// RAM that the image needs, in MiB.
@@ -86,6 +89,17 @@ pub struct LogPolicyEntry {
     pub sha256: String,
 }
 
+/// The token issuer in the ROM's manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenIssuerEntry {
+    /// The issuer's name.
+    pub name: String,
+    /// What its tokens must be for.
+    pub origin: String,
+    /// SHA-256 of its token key, which tokens name it by, lower-case hex.
+    pub token_key_id: String,
+}
+
 /// Where the code came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceEntry {
@@ -116,7 +130,7 @@ pub struct BuildEntry {
     pub profile: String,
     /// The profile's settings as they are given to Cargo, so that no configuration file changes them.
     pub settings: Vec<String>,
-    /// Compiler flags, with folder names left out.
+    /// Compiler flags, with folder names left out, and the C compiler and assembler with theirs.
     pub flags: Vec<String>,
 }
 
@@ -211,6 +225,11 @@ mod tests {
             log_policy: Some(LogPolicyEntry {
                 bytes: 7,
                 sha256: "33".repeat(32),
+            }),
+            token_issuer: Some(TokenIssuerEntry {
+                name: "issuer.example".to_owned(),
+                origin: "cloister.example".to_owned(),
+                token_key_id: "44".repeat(32),
             }),
             sbom: file("sbom.cdx.json"),
             memory_mib: 128,

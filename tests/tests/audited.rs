@@ -65,6 +65,7 @@ fn a_release_is_built_again_and_what_differs_is_named() {
         rebuild: true,
         published: Some(path("image")),
         model: None,
+        token_issuer: None,
     };
     let (failures, audited) = failed(&request, modified);
     assert_eq!(failures, Vec::<String>::new());

@@ -148,6 +148,9 @@ pub struct ImageArgs {
     /// Under which logs and witnesses the image is to be published (tlog-policy, at most 16 KiB): goes into the ROM.
     #[arg(long, value_name = "FILE")]
     pub log_policy: Option<PathBuf>,
+    /// Whose anonymous tokens clients must have: the file FILE.issuer.json of cloister issuer. Goes into the ROM.
+    #[arg(long, value_name = "FILE")]
+    pub token_issuer: Option<PathBuf>,
 }
 
 /// Arguments of `reproduce`.

@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cloister_boot::manifest::{Limits, Manifest, ModelRef};
+use cloister_boot::manifest::{Limits, Manifest, ModelRef, TokenIssuer};
 use cloister_image::image_json::{
     BuildEntry, FORMAT, FileEntry, IgvmEntry, ImageJson, ImageJsonError, LogPolicyEntry,
-    MeasurementEntry, ModelEntry, RustcEntry, SourceEntry,
+    MeasurementEntry, ModelEntry, RustcEntry, SourceEntry, TokenIssuerEntry,
 };
 use cloister_image::rom::{self, RomInputs};
 use cloister_measure::table::TABLE_CPUS;
@@ -16,6 +16,7 @@ use cloister_measure::{
     IgvmError, LaunchDigest, MeasureError, MeasurementRow, MeasurementTable, igvm_of_rom,
     measure_igvm,
 };
+use cloister_tokens::origin::Issuer;
 
 use crate::digest;
 use crate::guest_build::{self, BuildError, Environment, PROFILE, SETTINGS, TARGET, Toolchain};
@@ -211,11 +212,13 @@ pub struct ImageInputs<'a> {
     pub model: &'a ModelChoice,
     /// Under which logs and witnesses the image is to be published: the text of a tlog-policy, checked by the caller.
     pub log_policy: Option<String>,
+    /// Whose anonymous tokens the guest demands.
+    pub token_issuer: Option<Issuer>,
     /// The environment in which the guest programs are built.
     pub environment: Environment,
 }
 
-/// Builds an image with `model` and without a log policy into `folder`.
+/// Builds an image with `model`, without a log policy and without a token issuer, into `folder`.
 pub fn build(
     workspace: &Workspace,
     model: &ModelChoice,
@@ -224,6 +227,7 @@ pub fn build(
     let inputs = ImageInputs {
         model,
         log_policy: None,
+        token_issuer: None,
         environment: Environment::of_this_process(),
     };
     build_from(workspace, &inputs, folder)
@@ -243,6 +247,11 @@ pub fn build_from(
         model: pack.as_ref().map(|pack| pack.reference.clone()),
         limits: Limits::default(),
         log_policy: inputs.log_policy.clone(),
+        token_issuer: inputs.token_issuer.as_ref().map(|issuer| TokenIssuer {
+            name: issuer.name.clone(),
+            token_key: issuer.token_key.spki().to_vec(),
+            origin_info: issuer.origin_info.clone(),
+        }),
     };
     let rom = rom::pack(&RomInputs {
         boot_elf: &boot_elf,
@@ -274,6 +283,7 @@ pub fn build_from(
         memory_mib: memory_mib(&manifest),
         model,
         log_policy: manifest.log_policy.as_deref().map(log_policy_entry),
+        token_issuer: inputs.token_issuer.as_ref().map(token_issuer_entry),
         sbom: write(SBOM, sbom.as_bytes())?,
         source,
         build,
@@ -305,6 +315,14 @@ fn log_policy_entry(text: &str) -> LogPolicyEntry {
     LogPolicyEntry {
         bytes: text.len() as u64,
         sha256: digest::of_bytes(text.as_bytes()),
+    }
+}
+
+fn token_issuer_entry(issuer: &Issuer) -> TokenIssuerEntry {
+    TokenIssuerEntry {
+        name: issuer.name.clone(),
+        origin: issuer.origin_info.clone(),
+        token_key_id: digest::of_bytes(issuer.token_key.spki()),
     }
 }
 
@@ -447,7 +465,7 @@ fn build_entry(toolchain: &Toolchain) -> BuildEntry {
         target: TARGET.to_owned(),
         profile: PROFILE.to_owned(),
         settings: SETTINGS.map(str::to_owned).to_vec(),
-        flags: guest_build::public_flags(),
+        flags: guest_build::public_flags(toolchain),
     }
 }
 

@@ -4,9 +4,11 @@ use alloc::boxed::Box;
 use cloister_boot::manifest::Manifest;
 use cloister_protocol::api::summarize;
 use cloister_protocol::evidence::Enclosures;
+use cloister_tokens::origin;
 use rand_core::TryRng;
 
 use super::engine::Engine;
+use super::gate::Gate;
 use super::keys::Attester;
 use super::server::{OVERFLOW_PLACES, Server, Settings};
 use crate::arch::cpu;
@@ -58,13 +60,15 @@ pub fn run(machine: Machine) -> ! {
     } = machine;
     let connections = manifest.limits.connections as usize;
     let mut stack = start_network(platform, &clock, connections + OVERFLOW_PLACES);
+    let gate = open_gate(&manifest, &mut entropy::fork(), &clock);
+    // What is left of the memory is the engine's.
     let engine = model_pack.and_then(|pack| open_model(pack, &manifest));
     wait_for_address(&mut stack, &clock);
     let attester = Attester {
         attest: |report_data| platform::current().attest(report_data),
         enclosures,
     };
-    let settings = settings(platform, &clock, &manifest, attester);
+    let settings = settings(platform, &clock, &manifest, attester, gate);
     let mut server = start_server(settings, engine, clock.now_ms());
     announce(&stack, &manifest, &clock);
     loop {
@@ -134,6 +138,17 @@ fn open_model(pack: &'static [u8], manifest: &Manifest) -> Option<Engine> {
     }
 }
 
+fn open_gate(manifest: &Manifest, drbg: &mut Drbg, clock: &Clock) -> Gate {
+    let issuer = manifest.token_issuer.as_ref();
+    let gate = Gate::new(issuer, origin::Limits::DEFAULT, drbg, clock.now_ms());
+    gate.unwrap_or_else(|error| {
+        stop::stop(
+            Reason::BadManifest,
+            format_args!("the manifest's token issuer: {error}"),
+        )
+    })
+}
+
 fn wait_for_address(stack: &mut Stack<PciTransport>, clock: &Clock) {
     let until_us = clock.now_us() + ADDRESS_WAIT_US;
     while stack.address().is_none() {
@@ -165,6 +180,7 @@ fn settings(
     clock: &Clock,
     manifest: &Manifest,
     attester: Attester,
+    gate: Gate,
 ) -> Settings {
     let limits = &manifest.limits;
     let now_s = rtc::unix_time_s(platform).unwrap_or(0);
@@ -182,6 +198,7 @@ fn settings(
         },
         start_s: now_s.saturating_sub(clock.now_ms() / 1000),
         attester,
+        gate,
         heap_used: heap::used_bytes,
     }
 }

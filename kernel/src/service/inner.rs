@@ -5,6 +5,7 @@ use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::{media, paths, summarize};
 use cloister_protocol::bhttp;
 
+use super::gate::{Admitted, Gate};
 use super::summarizer::ModelInfo;
 
 /// What a decrypted request asks for.
@@ -12,14 +13,19 @@ use super::summarizer::ModelInfo;
 pub enum Wanted {
     /// This answer; it was there already.
     Answer(bhttp::Response),
-    /// A summary.
-    Summary(summarize::Request),
+    /// A summary, and what it costs.
+    Summary(summarize::Request, Admitted),
 }
 
-/// Reads a decrypted request, which names `GET /v1/models` or `POST /v1/summarize`.
+/// Reads a decrypted request, which names `GET /v1/models` or `POST /v1/summarize`. What makes work must be let in.
 #[must_use]
-pub fn read(message: &[u8], model: Option<ModelInfo<'_>>, limits: &summarize::Limits) -> Wanted {
-    match route(message, model, limits) {
+pub fn read(
+    message: &[u8],
+    model: Option<ModelInfo<'_>>,
+    limits: &summarize::Limits,
+    gate: &Gate,
+) -> Wanted {
+    match route(message, model, limits, gate) {
         Ok(wanted) => wanted,
         Err(problem) => Wanted::Answer(answer_problem(&problem)),
     }
@@ -29,12 +35,16 @@ fn route(
     message: &[u8],
     model: Option<ModelInfo<'_>>,
     limits: &summarize::Limits,
+    gate: &Gate,
 ) -> Result<Wanted, Problem> {
     let request = bhttp::Request::decode(message, &bhttp::Limits::DEFAULT)?;
     let path = request.path.split('?').next().unwrap_or_default();
     match (path, request.method.as_str()) {
         (paths::MODELS, "GET") => Ok(Wanted::Answer(list_models(model))),
-        (paths::SUMMARIZE, "POST") => read_summary(&request, model, limits),
+        (paths::SUMMARIZE, "POST") => match gate.admit(&request) {
+            Ok(admitted) => read_summary(&request, model, limits, admitted),
+            Err(refusal) => Ok(Wanted::Answer(refusal)),
+        },
         (paths::MODELS, _) => Err(Problem::from_status(405).with_detail("this path has only GET")),
         (paths::SUMMARIZE, _) => {
             Err(Problem::from_status(405).with_detail("this path has only POST"))
@@ -47,6 +57,7 @@ fn read_summary(
     request: &bhttp::Request,
     model: Option<ModelInfo<'_>>,
     limits: &summarize::Limits,
+    admitted: Admitted,
 ) -> Result<Wanted, Problem> {
     let content_type = request.field("content-type").unwrap_or_default();
     if !media::is(content_type, media::JSON) {
@@ -57,7 +68,7 @@ fn read_summary(
     if model.is_none() {
         return Err(Problem::from_status(503).with_detail("this image has no model"));
     }
-    Ok(Wanted::Summary(request))
+    Ok(Wanted::Summary(request, admitted))
 }
 
 fn list_models(model: Option<ModelInfo<'_>>) -> bhttp::Response {

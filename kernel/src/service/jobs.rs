@@ -69,6 +69,12 @@ impl<J> Jobs<J> {
         self.waiting() + self.running()
     }
 
+    /// Whether no more can wait.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= MAX_WAITING
+    }
+
     /// Queues a request.
     ///
     /// # Errors
@@ -79,7 +85,7 @@ impl<J> Jobs<J> {
         sealer: ResponseSealer,
         work: Request,
     ) -> Result<(), ResponseSealer> {
-        if self.waiting.len() >= MAX_WAITING {
+        if self.is_full() {
             return Err(sealer);
         }
         self.waiting.push_back(Entry {

@@ -5,6 +5,7 @@
 //! | [`server`] | places of the network and the HTTP connections in them; one turn of the loop |
 //! | [`outer`] | what a path outside the encapsulation answers |
 //! | [`keys`] | the private keys of this hour and the last, and the evidence that names them |
+//! | [`gate`] | whether a request has the token that it needs |
 //! | [`inner`] | what a path inside the encapsulation answers |
 //! | [`jobs`] | summaries that wait, and those at work |
 //! | [`summarizer`] | what the service needs of the engine |
@@ -18,6 +19,7 @@
 //! it.
 
 pub mod engine;
+pub mod gate;
 pub mod guest;
 pub mod inner;
 pub mod jobs;

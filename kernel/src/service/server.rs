@@ -6,6 +6,7 @@ use cloister_protocol::api::{media, summarize};
 use cloister_protocol::bhttp;
 use cloister_protocol::ohttp::ResponseSealer;
 
+use super::gate::{Admitted, Gate};
 use super::inner::{self, Wanted};
 use super::jobs::{Ended, Jobs, Ticket};
 use super::keys::{Attester, Keys};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub start_s: u64,
     /// What shows which program holds the keys.
     pub attester: Attester,
+    /// Who is let in.
+    pub gate: Gate,
     /// Bytes of the heap that are in use.
     pub heap_used: fn() -> usize,
 }
@@ -232,9 +235,16 @@ impl<S: Summarizer> Server<S> {
         };
         drop(body);
         let model = self.summarizer.as_ref().map(S::model);
-        match inner::read(&message, model, &self.settings.summarize) {
-            Wanted::Answer(answer) => Some(self.seal(sealer, &answer)),
-            Wanted::Summary(request) => self.queue(ticket, sealer, request),
+        let Settings {
+            summarize, gate, ..
+        } = &mut self.settings;
+        gate.tick(&mut self.rng, now_ms);
+        match inner::read(&message, model, summarize, gate) {
+            Wanted::Answer(answer) => {
+                self.metrics.tokens_refused += u64::from(answer.status == 401);
+                Some(self.seal(sealer, &answer))
+            }
+            Wanted::Summary(request, admitted) => self.queue(ticket, sealer, request, admitted),
         }
     }
 
@@ -243,7 +253,15 @@ impl<S: Summarizer> Server<S> {
         ticket: Ticket,
         sealer: ResponseSealer,
         request: summarize::Request,
+        admitted: Admitted,
     ) -> Option<Response> {
+        // A request that finds no place costs nothing.
+        if !self.jobs.is_full()
+            && let Err(refusal) = self.settings.gate.spend(admitted)
+        {
+            self.metrics.tokens_refused += 1;
+            return Some(self.seal(sealer, &refusal));
+        }
         match self.jobs.push(ticket, sealer, request) {
             Ok(()) => {
                 self.metrics.jobs_queued += 1;

@@ -13,6 +13,7 @@ use cloister_protocol::evidence::Enclosures;
 use cloister_protocol::keyconfig::{self, KeyConfigList};
 use cloister_protocol::ohttp::{Client as OhttpClient, ResponseOpener};
 
+use super::gate::Gate;
 use super::keys::Attester;
 use super::server::{OVERFLOW_PLACES, Server, Settings};
 use super::summarizer::{ModelInfo, Progress, Summarizer};
@@ -130,6 +131,10 @@ impl World {
     }
 
     pub(super) fn with_model(has_model: bool) -> Self {
+        Self::with_gate(has_model, Gate::default())
+    }
+
+    pub(super) fn with_gate(has_model: bool, gate: Gate) -> Self {
         let settings = Settings {
             connections: 64,
             request_bytes: 256 * 1024,
@@ -140,6 +145,7 @@ impl World {
                 attest: |_| Evidence::None,
                 enclosures: Enclosures::default(),
             },
+            gate,
             heap_used: || 4711,
         };
         let places = settings.connections + OVERFLOW_PLACES;

@@ -7,6 +7,7 @@
 //! | outside | 400 | it is cut short, or has an invalid encapsulated key |
 //! | outside | 413 | a chunk is too large |
 //! | inside | 400 | not binary HTTP, not JSON |
+//! | inside | 401, types [`TOKEN_REQUIRED`], [`TOKEN_INVALID`], [`TOKEN_SPENT`] | no token that is taken; the field `www-authenticate` has a challenge |
 //! | inside | 413, 422 | a field of the request is too long, or wrong |
 //!
 //! All errors before the encapsulation is removed are answered in the clear, all later ones inside (section 5.2).
@@ -29,6 +30,15 @@ pub const INVALID_JSON: &str = "urn:cloister:problem:v1:invalid-json";
 
 /// A field of an inner request is missing or wrong; `field` says which.
 pub const INVALID_FIELD: &str = "urn:cloister:problem:v1:invalid-field";
+
+/// An inner request needs an anonymous token (RFC 9577) and has none.
+pub const TOKEN_REQUIRED: &str = "urn:cloister:problem:v1:token-required";
+
+/// The token of an inner request is not one that is taken.
+pub const TOKEN_INVALID: &str = "urn:cloister:problem:v1:token-invalid";
+
+/// The token of an inner request was spent before.
+pub const TOKEN_SPENT: &str = "urn:cloister:problem:v1:token-spent";
 
 /// An inner request is not binary HTTP.
 pub const INVALID_MESSAGE: &str = "urn:cloister:problem:v1:invalid-message";
@@ -134,7 +144,11 @@ fn title(status: u16, kind: &str) -> &'static str {
         (INVALID_JSON, _) => "The content is not JSON that is taken here",
         (INVALID_FIELD, _) => "A field of the request is missing or wrong",
         (INVALID_MESSAGE, _) => "The encapsulated message is not a binary HTTP request",
+        (TOKEN_REQUIRED, _) => "A token is needed",
+        (TOKEN_INVALID, _) => "The token is not taken here",
+        (TOKEN_SPENT, _) => "The token was spent before",
         (_, 400) => "Bad Request",
+        (_, 401) => "Unauthorized",
         (_, 404) => "Not Found",
         (_, 405) => "Method Not Allowed",
         (_, 408) => "Request Timeout",

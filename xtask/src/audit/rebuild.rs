@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use cloister_image::fixture;
+use cloister_tokens::origin::Issuer;
 use cloister_transparency::release::{ImageRelease, SnpLaunch};
 
 use super::report::Report;
@@ -32,6 +33,8 @@ pub(super) struct Rebuild<'a> {
     pub(super) published: Option<&'a Path>,
     /// The model's file, where its name says nothing.
     pub(super) model: Option<&'a Path>,
+    /// The token issuer that the image names.
+    pub(super) token_issuer: Option<&'a Issuer>,
 }
 
 impl Rebuild<'_> {
@@ -43,6 +46,7 @@ impl Rebuild<'_> {
         let inputs = ImageInputs {
             model: &model,
             log_policy: self.log_policy()?,
+            token_issuer: self.token_issuer.cloned(),
             environment: Environment::of_this_process(),
         };
         let folder = self.workspace.cloister().join("audit").join("image");

@@ -41,6 +41,7 @@ fn request(setup: &Setup) -> Request {
         rebuild: false,
         published: None,
         model: None,
+        token_issuer: None,
     }
 }
 

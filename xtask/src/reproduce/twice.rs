@@ -188,6 +188,7 @@ impl Place {
         let inputs = ImageInputs {
             model,
             log_policy: None,
+            token_issuer: None,
             environment,
         };
         let image = image_build::build_from(&self.workspace, &inputs, &self.image);
