@@ -61,6 +61,36 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
+/// An answer whose body is still to be read.
+pub(crate) struct Streaming {
+    pub(crate) status: u16,
+    pub(crate) media_type: String,
+    url: String,
+    body: ureq::BodyReader<'static>,
+}
+
+impl Streaming {
+    /// Reads what has arrived, or waits for it; 0 is the end.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TransportError> {
+        let outcome = self.body.read(buffer);
+        outcome.map_err(|error| exchange_error("POST", self.url.clone(), &error.into()))
+    }
+
+    /// All of it, where it is no stream after all.
+    pub(crate) fn whole(mut self) -> Result<Answer, TransportError> {
+        let mut body = Vec::new();
+        let outcome = (&mut self.body).take(MAX_BODY_BYTES).read_to_end(&mut body);
+        match outcome {
+            Ok(_) => Ok(Answer {
+                status: self.status,
+                media_type: self.media_type,
+                body,
+            }),
+            Err(error) => Err(exchange_error("POST", self.url, &error.into())),
+        }
+    }
+}
+
 impl Transport {
     /// `timeout` bounds each exchange from its start to the last byte of the answer.
     pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self, TransportError> {
@@ -129,31 +159,57 @@ impl Transport {
             .and_then(|response| read(response, MAX_BODY_BYTES))
             .map_err(|error| exchange_error("POST", url, &error))
     }
+
+    /// The same for an answer that is read as it arrives.
+    pub(crate) fn post_streaming(
+        &self,
+        path: &str,
+        media_type: &str,
+        body: &[u8],
+    ) -> Result<Streaming, TransportError> {
+        let url = format!("{}{path}", self.base);
+        match self.agent.post(&url).content_type(media_type).send(body) {
+            Ok(response) => Ok(Streaming {
+                status: response.status().as_u16(),
+                media_type: media_type_of(&response),
+                url,
+                body: response.into_body().into_reader(),
+            }),
+            Err(error) => Err(exchange_error("POST", url, &error)),
+        }
+    }
 }
 
 fn read(response: Response<ureq::Body>, most_bytes: u64) -> Result<Answer, ureq::Error> {
-    let (head, body) = response.into_parts();
-    let media_type = head
-        .headers
+    let status = response.status().as_u16();
+    let media_type = media_type_of(&response);
+    let mut body = Vec::new();
+    response
+        .into_body()
+        .into_with_config()
+        .limit(most_bytes)
+        .reader()
+        .read_to_end(&mut body)?;
+    Ok(Answer {
+        status,
+        media_type,
+        body,
+    })
+}
+
+/// In lower case, without parameters; empty if there is none.
+fn media_type_of(response: &Response<ureq::Body>) -> String {
+    let media_type = response
+        .headers()
         .get("content-type")
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let media_type = media_type
+    media_type
         .split(';')
         .next()
         .unwrap_or_default()
         .trim()
-        .to_ascii_lowercase();
-    let mut bytes = Vec::new();
-    body.into_with_config()
-        .limit(most_bytes)
-        .reader()
-        .read_to_end(&mut bytes)?;
-    Ok(Answer {
-        status: head.status.as_u16(),
-        media_type,
-        body: bytes,
-    })
+        .to_ascii_lowercase()
 }
 
 fn exchange_error(method: &'static str, url: String, error: &ureq::Error) -> TransportError {
