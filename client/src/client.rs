@@ -8,7 +8,7 @@ use cloister_protocol::api::summarize::{Limits, Request, RequestError, Response}
 use cloister_protocol::api::{JsonError, media, models, paths, rewrite};
 use cloister_protocol::bhttp::{self, BhttpError};
 use cloister_protocol::evidence::{self, Evidence, EvidenceError};
-use cloister_protocol::keyconfig::{self, KeyConfigError};
+use cloister_protocol::keyconfig::{self, KeyConfigError, KeyConfigList};
 use cloister_protocol::ohttp::{self, OhttpError};
 use cloister_protocol::records::RecordError;
 use getrandom::SysRng;
@@ -19,6 +19,7 @@ use crate::policy::{Attestation, Policy, Refusal};
 use crate::stream::ReplyStream;
 use crate::summary_stream::SummaryStream;
 use crate::transport::{Answer, Transport, TransportError};
+use crate::way::Way;
 
 /// A server whose evidence passed the policy. Several threads may ask at one time.
 pub struct Client {
@@ -105,7 +106,12 @@ impl Client {
     /// Fetches fresh evidence from the server at `url` (`http://HOST:PORT`) and appraises it. `timeout` bounds each
     /// exchange; an emulated guest may need many minutes for an answer.
     pub fn connect(url: &str, timeout: Duration, policy: Policy) -> Result<Self, ClientError> {
-        let transport = Transport::new(url, timeout)?;
+        Self::connect_by(&Way::direct(url), timeout, policy)
+    }
+
+    /// The same for a server that is reached as `way` says, through a relay for example.
+    pub fn connect_by(way: &Way, timeout: Duration, policy: Policy) -> Result<Self, ClientError> {
+        let transport = way.transport(timeout)?;
         let session = Mutex::new(fetch_session(&transport, &policy)?);
         Ok(Self {
             transport,
@@ -261,22 +267,23 @@ pub(crate) fn sealed_problem(status: u16, content: &[u8]) -> ClientError {
 }
 
 fn fetch_session(transport: &Transport, policy: &Policy) -> Result<Session, ClientError> {
-    let (attestation, keys) = fetch_keys(transport, policy)?;
+    let (attestation, keys) = accepted_keys(transport, policy)?;
     Ok(Session {
         attestation: Arc::new(attestation),
-        keys: Arc::new(keys),
+        keys: Arc::new(ohttp::Client::new(keys.preferred())),
     })
 }
 
-fn fetch_keys(
+/// Keys out of fresh evidence that the policy accepts.
+pub(crate) fn accepted_keys(
     transport: &Transport,
     policy: &Policy,
-) -> Result<(Attestation, ohttp::Client), ClientError> {
+) -> Result<(Attestation, KeyConfigList), ClientError> {
     let (evidence, nonce) = fetch_evidence(transport)?;
     // The keys come out of the evidence itself, so they are the ones that it speaks for.
     let keys = keyconfig::decode_list(&evidence.key_configs)?;
     let attestation = policy.appraise(&evidence, &keys, &nonce)?;
-    Ok((attestation, ohttp::Client::new(keys.preferred())))
+    Ok((attestation, keys))
 }
 
 /// Evidence for a fresh nonce, and the nonce.

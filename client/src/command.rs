@@ -13,8 +13,10 @@ use serde_json::json;
 use crate::messages::{self, Format, MessagesError};
 use crate::monitor::{self, MonitorArguments, MonitorCommandError};
 use crate::policy_arguments::{PolicyArguments, PolicyError};
+use crate::relay::{self, RelayArguments, RelayCommandError};
 use crate::rewriting::{self, Rewrite};
 use crate::verify::{self, Verify, VerifyError};
+use crate::way::Way;
 use crate::witness::{self, WitnessArguments, WitnessCommandError};
 use crate::{Attestation, Client, ClientError, Policy};
 
@@ -53,6 +55,9 @@ enum Command {
     /// Follow a log: print what is new, raise what is unexpected.
     #[command(after_help = monitor::help())]
     Monitor(MonitorArguments),
+    /// Relay encapsulated requests to a gateway that does not learn who asks (Oblivious HTTP).
+    #[command(after_help = relay::help())]
+    Relay(RelayArguments),
 }
 
 const ASK_HELP: &str = "\
@@ -70,14 +75,15 @@ Nothing is sent before the server's evidence is accepted, and with it the proof 
 is in none needs --without-log and --measurement. With --log the log is read too, and an image that it has withdrawn since
 is refused. On platform plain there is no evidence (--insecure-no-attestation), on
 the emulated SNP platform it is that of your own keys (--trust-emulated-root).
+With --relay everything goes to an Oblivious HTTP relay, evidence too, so that the server does not learn who asks. What is
+checked is the same: the relay cannot read, answer or change anything, but it chooses which server it passes requests to.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was sent).";
 
 #[derive(Debug, clap::Args)]
 struct Ask {
-    /// Address of the server: http://HOST:PORT. Requests are sealed before they leave this program.
-    #[arg(long, value_name = "URL")]
-    server: String,
+    #[command(flatten)]
+    way: Way,
     /// File with the messages, - for standard input.
     #[arg(long, value_name = "FILE", default_value = "-")]
     messages: PathBuf,
@@ -130,6 +136,8 @@ pub(crate) enum CommandError {
     Witness(#[from] WitnessCommandError),
     #[error(transparent)]
     Monitor(#[from] MonitorCommandError),
+    #[error(transparent)]
+    Relay(#[from] RelayCommandError),
     #[error("standard input or output: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -157,6 +165,12 @@ pub fn main() -> ExitCode {
         Command::Witness(arguments) => (
             arguments.json,
             witness::run(&arguments)
+                .map(|()| true)
+                .map_err(CommandError::from),
+        ),
+        Command::Relay(arguments) => (
+            arguments.json,
+            relay::run(&arguments)
                 .map(|()| true)
                 .map_err(CommandError::from),
         ),
@@ -188,7 +202,7 @@ fn ask(ask: &Ask) -> Result<(), CommandError> {
         accept_unattested: ask.insecure_no_attestation,
         ..ask.policy.policy()?
     };
-    let client = Client::connect(&ask.server, Duration::from_secs(ask.timeout), policy)?;
+    let client = Client::connect_by(&ask.way, Duration::from_secs(ask.timeout), policy)?;
     let started = Instant::now();
     if ask.stream {
         let (usage, model) = show(&client, &request)?;

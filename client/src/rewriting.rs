@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::command::{CommandError, attestation_document, safe_for_terminal, waiting_spinner};
 use crate::policy_arguments::PolicyArguments;
+use crate::way::Way;
 use crate::{Client, Policy};
 
 /// More than a server takes; it is not read further.
@@ -27,9 +28,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was s
 /// Arguments of `rewrite`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rewrite {
-    /// Address of the server: http://HOST:PORT. Requests are sealed before they leave this program.
-    #[arg(long, value_name = "URL")]
-    server: String,
+    #[command(flatten)]
+    way: Way,
     /// What becomes of the text: friendly, formal, shorter or fix (mistakes only).
     #[arg(long, value_name = "TONE", default_value = "friendly", value_parser = parse_tone)]
     tone: Tone,
@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Rewrite) -> Result<(), CommandError> {
         ..arguments.policy.policy()?
     };
     let timeout = Duration::from_secs(arguments.timeout);
-    let client = Client::connect(&arguments.server, timeout, policy)?;
+    let client = Client::connect_by(&arguments.way, timeout, policy)?;
     let started = Instant::now();
     let spinner = waiting_spinner();
     let response = client.rewrite(&request);

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use stall::Stalling;
 pub use stop::Stop;
-pub(crate) use stop::one_thread;
+pub(crate) use stop::{one_thread, threads};
 
 /// After the system had no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

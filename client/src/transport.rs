@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
+use cloister_protocol::api::paths;
 use ureq::Agent;
 use ureq::http::{Response, Uri};
 
@@ -51,6 +52,8 @@ pub enum TransportError {
 /// A server's address and the connections to it.
 pub(crate) struct Transport {
     base: String,
+    /// Where encapsulated requests go, if not to the gateway below `base`.
+    relay: Option<String>,
     agent: Agent,
 }
 
@@ -125,8 +128,41 @@ impl Transport {
             .build();
         Ok(Self {
             base: url.trim_end_matches('/').to_owned(),
+            relay: None,
             agent: config.into(),
         })
+    }
+
+    /// Sends encapsulated requests to `relay`: to its path, or to that of a gateway where it has none. Everything else goes
+    /// to the relay's server too, unless `is_direct`; then it goes to `server`.
+    pub(crate) fn through(
+        server: &str,
+        relay: &str,
+        is_direct: bool,
+        timeout: Duration,
+    ) -> Result<Self, TransportError> {
+        let direct = Self::new(server, timeout)?;
+        let relayed = Self::new(relay, timeout)?;
+        // Where there is a scheme, there is an authority: it is checked now.
+        let host = relay.find("://").map_or(0, |at| at + 3);
+        let path = relay[host..].find('/').map_or(relay.len(), |at| host + at);
+        let resource = match relay[path..].trim_end_matches('/') {
+            "" => format!("{}{}", relayed.base, paths::OHTTP_GATEWAY),
+            _ => relay.to_owned(),
+        };
+        let base = relay[..path].to_owned();
+        Ok(Self {
+            base: if is_direct { direct.base } else { base },
+            relay: Some(resource),
+            agent: direct.agent,
+        })
+    }
+
+    fn url(&self, path: &str) -> String {
+        match &self.relay {
+            Some(relay) if path == paths::OHTTP_GATEWAY => relay.clone(),
+            _ => format!("{}{path}", self.base),
+        }
     }
 
     /// The server's address.
@@ -140,7 +176,7 @@ impl Transport {
 
     /// The same with another limit on the answer's body.
     pub(crate) fn get_within(&self, path: &str, most_bytes: u64) -> Result<Answer, TransportError> {
-        let url = format!("{}{path}", self.base);
+        let url = self.url(path);
         let outcome = self.agent.get(&url).call();
         outcome
             .and_then(|response| read(response, most_bytes))
@@ -153,7 +189,7 @@ impl Transport {
         media_type: &str,
         body: &[u8],
     ) -> Result<Answer, TransportError> {
-        let url = format!("{}{path}", self.base);
+        let url = self.url(path);
         let outcome = self.agent.post(&url).content_type(media_type).send(body);
         outcome
             .and_then(|response| read(response, MAX_BODY_BYTES))
@@ -167,7 +203,7 @@ impl Transport {
         media_type: &str,
         body: &[u8],
     ) -> Result<Streaming, TransportError> {
-        let url = format!("{}{path}", self.base);
+        let url = self.url(path);
         match self.agent.post(&url).content_type(media_type).send(body) {
             Ok(response) => Ok(Streaming {
                 status: response.status().as_u16(),
@@ -254,6 +290,39 @@ mod tests {
             let text = check(url).unwrap_err().to_string();
             assert!(text.contains(word), "{url}: {text}");
         }
+    }
+
+    #[test]
+    fn a_relay_gets_everything_or_requests_only() {
+        let urls = |relay: &str, is_direct| {
+            let timeout = Duration::from_secs(1);
+            let transport = Transport::through("http://s:1", relay, is_direct, timeout);
+            let transport = transport.expect("addresses");
+            (transport.url(paths::OHTTP_GATEWAY), transport.url("/e"))
+        };
+        let at_relay = "http://r/.well-known/ohttp-gateway".to_owned();
+        for relay in ["http://r", "http://r/"] {
+            assert_eq!(
+                urls(relay, false),
+                (at_relay.clone(), "http://r/e".to_owned())
+            );
+            assert_eq!(
+                urls(relay, true),
+                (at_relay.clone(), "http://s:1/e".to_owned())
+            );
+        }
+        let resource = "http://r:80/to/s".to_owned();
+        assert_eq!(
+            urls(&resource, false),
+            (resource.clone(), "http://r:80/e".to_owned())
+        );
+        assert_eq!(
+            urls(&resource, true),
+            (resource.clone(), "http://s:1/e".to_owned())
+        );
+        let wrong = Transport::through("http://s", "r:80", false, Duration::from_secs(1));
+        let text = wrong.err().expect("no scheme").to_string();
+        assert!(text.contains("`r:80`"), "{text}");
     }
 
     #[test]

@@ -35,7 +35,6 @@ pub(crate) fn problem(status: u16, detail: impl Into<String>) -> Reply {
 }
 
 /// 405: these methods are taken.
-#[expect(dead_code, reason = "for the servers that follow")]
 pub(crate) fn not_allowed(methods: &'static str) -> Reply {
     let mut reply = problem(405, format!("this is for {methods}"));
     let methods = HeaderValue::from_static(methods);
@@ -44,7 +43,6 @@ pub(crate) fn not_allowed(methods: &'static str) -> Reply {
 }
 
 /// The same answer, with the seconds after which another try makes sense.
-#[expect(dead_code, reason = "for the servers that follow")]
 pub(crate) fn try_again(mut reply: Reply, after_s: u32) -> Reply {
     reply.headers_mut().insert(RETRY_AFTER, after_s.into());
     reply
@@ -63,7 +61,6 @@ pub(crate) enum BodyError {
 
 impl BodyError {
     /// The problem that says so to whoever sent it.
-    #[expect(dead_code, reason = "for the servers that follow")]
     pub(crate) fn reply(self) -> Reply {
         match self {
             Self::TooLarge(most) => problem(413, format!("a request has at most {most} bytes")),

@@ -92,7 +92,6 @@ pub(crate) fn one_thread() -> io::Result<runtime::Runtime> {
 }
 
 /// For many connections: a thread for each processor.
-#[expect(dead_code, reason = "for the servers that follow")]
 pub(crate) fn threads() -> io::Result<runtime::Runtime> {
     runtime::Builder::new_multi_thread().enable_all().build()
 }
