@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::client::{self, ClientError};
 use crate::policy::{self, Policy, Refusal};
 use crate::policy_arguments::{self, PolicyArguments, PolicyError};
-use crate::transport::Transport;
+use crate::way::Way;
 
 /// How long a server may take for its evidence. Emulated ones are slow.
 const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -21,6 +21,10 @@ const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) struct Verify {
     #[command(flatten)]
     source: Source,
+    /// Fetch the server's evidence through this relay, http://HOST:PORT of a `cloister relay`: the server then does not
+    /// learn who looks.
+    #[arg(long, value_name = "URL", requires = "server")]
+    relay: Option<String>,
     /// The entry of the report's image in a log, a signed note.
     #[arg(long, value_name = "FILE", requires_all = ["report", "release_proof"])]
     release_note: Option<PathBuf>,
@@ -121,7 +125,13 @@ fn appraise_source(arguments: &Verify) -> Result<Appraisal, VerifyError> {
     let policy = arguments.policy.policy()?;
     let source = &arguments.source;
     if let Some(url) = &source.server {
-        let transport = Transport::new(url, EVIDENCE_TIMEOUT).map_err(ClientError::from)?;
+        let way = Way {
+            server: url.clone(),
+            relay: arguments.relay.clone(),
+            evidence_direct: false,
+        };
+        let transport = way.transport(EVIDENCE_TIMEOUT);
+        let transport = transport.map_err(ClientError::from)?;
         let (evidence, nonce) = client::fetch_evidence(&transport)?;
         return appraise_evidence(&policy, &evidence, Some(&nonce));
     }

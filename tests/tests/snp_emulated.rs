@@ -150,7 +150,7 @@ fn the_report_says_which_image_holds_the_keys() {
 
 #[test]
 fn a_client_asks_after_every_check_has_passed() {
-    let mut client = Client::connect(&guest().url(), ANSWER_TIMEOUT, policy()).expect("accepted");
+    let client = Client::connect(&guest().url(), ANSWER_TIMEOUT, policy()).expect("accepted");
     let attestation = client.attestation();
     assert!(!attestation.is_attested(), "no hardware vouches for it");
     assert!(attestation.notice().contains("EMULATED"));
@@ -180,11 +180,9 @@ fn the_same_bytes_run_on_a_plain_machine() {
     let plain = options(fixture_image());
     assert_eq!(emulated.rom, plain.rom, "one ROM for both");
     let guest = boot(&plain);
-    let mut client =
-        Client::connect(&guest.url(), ANSWER_TIMEOUT, accept_unattested()).expect("plain");
+    let client = Client::connect(&guest.url(), ANSWER_TIMEOUT, accept_unattested()).expect("plain");
     let on_plain = client.summarize(&request()).expect("an answer");
-    let mut client =
-        Client::connect(&self::guest().url(), ANSWER_TIMEOUT, policy()).expect("accepted");
+    let client = Client::connect(&self::guest().url(), ANSWER_TIMEOUT, policy()).expect("accepted");
     let on_emulated = client.summarize(&request()).expect("an answer");
     assert_eq!(on_plain.usage, on_emulated.usage);
 }
@@ -240,8 +238,7 @@ fn a_released_image_is_asked_until_its_release_is_withdrawn() {
         log_view: Some(view()),
         ..logged_policy()
     };
-    let mut client =
-        Client::connect(&guest().url(), ANSWER_TIMEOUT, with_view()).expect("accepted");
+    let client = Client::connect(&guest().url(), ANSWER_TIMEOUT, with_view()).expect("accepted");
     let attestation = client.attestation();
     let notice = attestation.notice();
     assert!(

@@ -79,7 +79,7 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     phase.done("the guest checked the model and serves");
 
     let phase = Phase::start("Fetch the guest's evidence for a fresh nonce and check it");
-    let mut client = Client::connect(&guest.url(), ANSWER_TIMEOUT, policy)?;
+    let client = Client::connect(&guest.url(), ANSWER_TIMEOUT, policy)?;
     phase.done(client.attestation().kind());
     if let Some(appraisal) = client.attestation().appraisal() {
         eprintln!("{appraisal}");
@@ -89,7 +89,7 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     let response = client.summarize(&example::request(Style::Paragraph, Some(MAX_TOKENS)))?;
     let answer_took = answer_started.elapsed();
     phase.done("opened the sealed answer");
-    let (times, attestation) = (guest.times(), client.attestation().clone());
+    let (times, attestation) = (guest.times(), client.attestation().as_ref().clone());
     drop(guest);
     eprintln!("The guest is shut down.\n");
     Ok(outcome(&Shown {
