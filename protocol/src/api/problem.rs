@@ -14,6 +14,7 @@
 use super::json::{self, JsonError};
 use crate::bhttp::BhttpError;
 use crate::ohttp::OhttpError;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -76,7 +77,7 @@ pub struct Problem {
     pub field: Option<String>,
     /// The same for clients of the widespread chat interfaces (an extension member), see [`Problem::with_error`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<ErrorBody>,
+    pub error: Option<Box<ErrorBody>>,
 }
 
 impl Problem {
@@ -128,7 +129,7 @@ impl Problem {
 
     /// The same problem with the member `error`, which clients of the widespread chat interfaces show.
     pub fn with_error(mut self) -> Self {
-        self.error = Some(self.error_body());
+        self.error = Some(Box::new(self.error_body()));
         self
     }
 
