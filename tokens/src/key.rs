@@ -139,7 +139,8 @@ impl TokenKey {
 
     /// The numbers of the key; `None` if they are no key's.
     #[cfg(feature = "host")]
-    pub(crate) fn rsa(&self) -> Option<RsaPublicKey> {
+    #[must_use]
+    pub fn rsa(&self) -> Option<RsaPublicKey> {
         let modulus = BoxedUint::from_be_slice(self.modulus(), 8 * RSA_BYTES as u32).ok()?;
         let exponent = BoxedUint::from(u32::from_be_bytes([
             0,

@@ -315,6 +315,8 @@ pub enum BenchSubject {
     Boot,
     /// A summary by the guest: tokens per second.
     Guest,
+    /// What the protocol costs for each request, as a host process: microseconds, beside other programs.
+    Protocol,
 }
 
 /// Another program to compare with.

@@ -20,6 +20,7 @@ pub mod packs;
 pub mod peers;
 pub mod process;
 pub mod progress;
+pub mod protocol_bench;
 pub mod qemu;
 pub mod release;
 pub mod reproduce;
