@@ -4,5 +4,6 @@
 mod boot;
 mod endurance;
 mod http;
+mod relayed;
 mod sealed;
 mod summaries;
