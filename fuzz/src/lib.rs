@@ -30,7 +30,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 34] = [
+pub const TARGETS: [Target; 37] = [
     target("keyconfig", protocol::keyconfig, protocol::keyconfig_seeds),
     target(
         "ohttp_request",
@@ -53,6 +53,13 @@ pub const TARGETS: [Target; 34] = [
         "summarize_json",
         protocol::summarize_json,
         protocol::summarize_json_seeds,
+    ),
+    target("records", protocol::records, protocol::records_seeds),
+    target("chat_json", protocol::chat_json, protocol::chat_json_seeds),
+    target(
+        "rewrite_json",
+        protocol::rewrite_json,
+        protocol::rewrite_json_seeds,
     ),
     target(
         "problem_json",

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use cloister_protocol::evidence::{self, Enclosures, Evidence, Kind, NONCE_BYTES};
 use cloister_protocol::keyconfig::Epoch;
-use cloister_protocol::ohttp::{Gateway, OhttpError, ResponseSealer};
+use cloister_protocol::ohttp::{Gateway, OhttpError, ResponseSealer, chunked};
 use core::cell::Cell;
 use zeroize::Zeroizing;
 
@@ -106,6 +106,22 @@ impl Keys {
     ) -> Result<(Zeroizing<Vec<u8>>, ResponseSealer), OhttpError> {
         match (self.current.decapsulate(sealed), &self.previous) {
             (Err(OhttpError::UnknownKey { .. }), Some(previous)) => previous.decapsulate(sealed),
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// The same for a request in chunks.
+    ///
+    /// # Errors
+    /// [`OhttpError`].
+    pub fn decapsulate_chunked(
+        &self,
+        sealed: &[u8],
+    ) -> Result<(Zeroizing<Vec<u8>>, chunked::ResponseKey), OhttpError> {
+        match (self.current.decapsulate_chunked(sealed), &self.previous) {
+            (Err(OhttpError::UnknownKey { .. }), Some(previous)) => {
+                previous.decapsulate_chunked(sealed)
+            }
             (outcome, _) => outcome,
         }
     }

@@ -13,6 +13,9 @@ use cloister_protocol::keyconfig::Kem;
 use super::jobs::{MAX_RUNNING, MAX_WAITING};
 use super::testing::{World, open, post, problem, summarize};
 
+mod inner;
+mod stream;
+
 fn summary(response: &bhttp::Response) -> String {
     assert_eq!(
         response.status,
