@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
@@ -13,6 +14,7 @@ use serde_json::json;
 use crate::messages::{self, Format, MessagesError};
 use crate::monitor::{self, MonitorArguments, MonitorCommandError};
 use crate::policy_arguments::{PolicyArguments, PolicyError};
+use crate::proxy::{self, ProxyArguments, ProxyCommandError};
 use crate::relay::{self, RelayArguments, RelayCommandError};
 use crate::rewriting::{self, Rewrite};
 use crate::verify::{self, Verify, VerifyError};
@@ -58,6 +60,9 @@ enum Command {
     /// Relay encapsulated requests to a gateway that does not learn who asks (Oblivious HTTP).
     #[command(after_help = relay::help())]
     Relay(RelayArguments),
+    /// Serve OpenAI's interface on this machine, for programs that know nothing of attestation.
+    #[command(after_help = proxy::help())]
+    Proxy(Box<ProxyArguments>),
 }
 
 const ASK_HELP: &str = "\
@@ -138,6 +143,8 @@ pub(crate) enum CommandError {
     Monitor(#[from] MonitorCommandError),
     #[error(transparent)]
     Relay(#[from] RelayCommandError),
+    #[error(transparent)]
+    Proxy(#[from] ProxyCommandError),
     #[error("standard input or output: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -148,6 +155,7 @@ impl CommandError {
             Self::Client(ClientError::Refused(_)) => REFUSED,
             Self::Policy(error) if error.is_refusal() => REFUSED,
             Self::Verify(error) if error.is_refusal() => REFUSED,
+            Self::Proxy(error) if error.is_refusal() => REFUSED,
             _ => FAILED,
         }
     }
@@ -165,6 +173,12 @@ pub fn main() -> ExitCode {
         Command::Witness(arguments) => (
             arguments.json,
             witness::run(&arguments)
+                .map(|()| true)
+                .map_err(CommandError::from),
+        ),
+        Command::Proxy(arguments) => (
+            arguments.json,
+            proxy::run(&Arc::from(arguments))
                 .map(|()| true)
                 .map_err(CommandError::from),
         ),

@@ -31,6 +31,7 @@ pub mod messages;
 pub mod monitor;
 mod policy;
 mod policy_arguments;
+mod proxy;
 pub mod relay;
 pub mod remote_log;
 mod rewriting;

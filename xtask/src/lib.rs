@@ -14,6 +14,7 @@ pub mod guest_build;
 pub mod image_build;
 pub mod install;
 pub mod models;
+pub mod openai_clients;
 pub mod pack_bench;
 pub mod packages;
 pub mod packs;

@@ -5,5 +5,6 @@ mod answers;
 mod boot;
 mod endurance;
 mod http;
+mod relayed;
 mod sealed;
 mod summaries;
