@@ -119,6 +119,9 @@ pub struct DemoArgs {
     /// The guest's virtual CPUs. Default: the host's, at most 2.
     #[arg(long, value_name = "N", default_value_t = default_cpus(), value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: u32,
+    /// Show the summary while it is written.
+    #[arg(long)]
+    pub stream: bool,
 }
 
 /// As many as the host has, and not more than the emulated SNP platform can be given.

@@ -13,6 +13,7 @@ pub mod example;
 pub mod guest_build;
 pub mod image_build;
 pub mod install;
+pub mod local_relay;
 pub mod models;
 pub mod openai_clients;
 pub mod pack_bench;
