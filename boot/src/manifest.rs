@@ -1,17 +1,24 @@
 //! The image manifest: what this image trusts and how much it allows. It lies in the ROM, so that
 //! the launch measurement covers it; nothing in the guest is configured at run time.
 //!
-//! CBOR, every item a definite-length array: `[version, model or null, limits, log policy or null]`.
+//! CBOR, every item a definite-length array: `[version, model or null, limits, log policy or null, serving]`.
 
 use alloc::string::{String, ToString};
 use minicbor::{Decoder, Encoder, decode, encode};
 
 /// Version of the encoding.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Longest model name in bytes.
 pub const NAME_MAX_BYTES: usize = 64;
 /// Longest log policy in bytes.
 pub const LOG_POLICY_MAX_BYTES: usize = 16 << 10;
+
+/// Shortest and longest key epoch in seconds. In less than the shortest a client on a slow way would hardly get to use
+/// the keys that it has fetched.
+pub const EPOCH_S: core::ops::RangeInclusive<u32> = 10..=86_400;
+
+/// RAM in bytes that TLS takes for each connection: one record each way, its text, and the state.
+const TLS_CONNECTION_BYTES: u64 = 64 << 10;
 
 /// RAM in bytes for everything but the model and the requests: boot, kernel, shared pool, network,
 /// cryptography, other processors' stacks.
@@ -27,6 +34,26 @@ pub struct Manifest {
     /// Under which logs and witnesses this image is to be published (C2SP tlog-policy), at most 16 KiB. The guest only
     /// carries it: that it is measured is what it is for.
     pub log_policy: Option<String>,
+    /// How the port is served.
+    pub serving: Serving,
+}
+
+/// How the port is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// TLS on the port; otherwise plain HTTP.
+    pub tls: bool,
+    /// Length of a key epoch in seconds, within [`EPOCH_S`].
+    pub epoch_s: u32,
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self {
+            tls: false,
+            epoch_s: 3600,
+        }
+    }
 }
 
 /// A model pack by its digest, and what it takes to run it.
@@ -112,10 +139,14 @@ impl Manifest {
     /// Reads a manifest that must fill `bytes` exactly.
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
         let mut cbor = Decoder::new(bytes);
-        array(&mut cbor, 4)?;
+        // The version first: another one may have another number of items.
+        let items = cbor.array()?;
         let version = cbor.u32()?;
         if version != VERSION {
             return Err(ManifestError::Version(version));
+        }
+        if items != Some(5) {
+            return Err(ManifestError::Encoding);
         }
         let model = match cbor.datatype()? {
             minicbor::data::Type::Null => {
@@ -126,6 +157,11 @@ impl Manifest {
         };
         let limits = Limits::decode(&mut cbor)?;
         let log_policy = decode_log_policy(&mut cbor)?;
+        array(&mut cbor, 2)?;
+        let serving = Serving {
+            tls: cbor.bool()?,
+            epoch_s: cbor.u32()?,
+        };
         if cbor.position() != bytes.len() {
             return Err(ManifestError::Encoding);
         }
@@ -133,6 +169,7 @@ impl Manifest {
             model,
             limits,
             log_policy,
+            serving,
         };
         manifest.check()?;
         Ok(manifest)
@@ -147,21 +184,26 @@ impl Manifest {
     }
 
     /// RAM in bytes that a machine must have for this image: the model, two request bodies (the
-    /// encrypted one and the clear one) for each connection, and [`BASE_BYTES`] for everything else.
+    /// encrypted one and the clear one) for each connection, what TLS takes for it, and [`BASE_BYTES`] for
+    /// everything else.
     pub fn memory_bytes(&self) -> u64 {
         let model = self
             .model
             .as_ref()
             .map_or(0, |model| model.pack_bytes + model.working_bytes);
         let bodies = 2 * u64::from(self.limits.connections) * u64::from(self.limits.request_bytes);
-        BASE_BYTES + bodies + model
+        let tls = match self.serving.tls {
+            true => TLS_CONNECTION_BYTES * u64::from(self.limits.connections),
+            false => 0,
+        };
+        BASE_BYTES + bodies + tls + model
     }
 
     fn write(
         &self,
         cbor: &mut Encoder<alloc::vec::Vec<u8>>,
     ) -> Result<(), encode::Error<core::convert::Infallible>> {
-        cbor.array(4)?.u32(VERSION)?;
+        cbor.array(5)?.u32(VERSION)?;
         match &self.model {
             None => cbor.null()?,
             Some(model) => cbor
@@ -181,6 +223,8 @@ impl Manifest {
             None => cbor.null()?,
             Some(policy) => cbor.str(policy)?,
         };
+        let Serving { tls, epoch_s } = self.serving;
+        cbor.array(2)?.bool(tls)?.u32(epoch_s)?;
         Ok(())
     }
 
@@ -191,6 +235,9 @@ impl Manifest {
         let policy = self.log_policy.as_ref().map_or(1, String::len);
         if !(1..=LOG_POLICY_MAX_BYTES).contains(&policy) {
             return Err(ManifestError::Field("log_policy"));
+        }
+        if !EPOCH_S.contains(&self.serving.epoch_s) {
+            return Err(ManifestError::Field("epoch_s"));
         }
         self.limits.check()
     }
@@ -315,6 +362,10 @@ mod tests {
             }),
             limits: Limits::default(),
             log_policy: Some("# none yet\nquorum none\n".into()),
+            serving: Serving {
+                tls: true,
+                epoch_s: 20,
+            },
         }
     }
 
@@ -328,8 +379,8 @@ mod tests {
     #[test]
     fn memory_grows_with_the_model_and_the_limits() {
         assert_eq!(Manifest::default().memory_bytes(), 91 << 20);
-        let with_model = full().memory_bytes() - Manifest::default().memory_bytes();
-        assert_eq!(with_model, (1 << 27) + (1 << 25));
+        let more = full().memory_bytes() - Manifest::default().memory_bytes();
+        assert_eq!(more, (1 << 27) + (1 << 25) + 64 * (64 << 10));
     }
 
     #[test]
@@ -343,6 +394,11 @@ mod tests {
         let mut wrong = full();
         wrong.model.as_mut().unwrap().pack_bytes = 5;
         assert_eq!(wrong.encode(), Err(ManifestError::Field("pack_bytes")));
+        for (epoch_s, good) in [(9, false), (10, true), (86_400, true), (86_401, false)] {
+            let mut manifest = full();
+            manifest.serving.epoch_s = epoch_s;
+            assert_eq!(manifest.encode().is_ok(), good, "{epoch_s}");
+        }
     }
 
     #[test]
@@ -367,14 +423,28 @@ mod tests {
     }
 
     #[test]
-    fn the_encoding_without_a_log_policy_is_refused() {
+    fn how_the_port_is_served_is_measured() {
+        let with = |tls, epoch_s| {
+            let serving = Serving { tls, epoch_s };
+            Manifest { serving, ..full() }.encode().unwrap()
+        };
+        assert_ne!(with(true, 3600), with(false, 3600));
+        assert_ne!(with(true, 3600), with(true, 3599));
+    }
+
+    #[test]
+    fn the_encodings_of_other_versions_are_refused() {
+        // Version 2 had no `serving`, version 1 no log policy either.
+        for (version, items, gone) in [(2, 4, 5), (1, 3, 6)] {
+            let mut bytes = Manifest::default().encode().unwrap();
+            bytes.truncate(bytes.len() - gone);
+            bytes[..2].copy_from_slice(&[0x80 | items, version]);
+            let refused = ManifestError::Version(version.into());
+            assert_eq!(Manifest::decode(&bytes), Err(refused));
+        }
         let mut bytes = Manifest::default().encode().unwrap();
-        bytes.pop();
-        bytes[..2].copy_from_slice(&[0x83, 1]);
+        bytes[0] = 0x84;
         assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Encoding));
-        bytes = Manifest::default().encode().unwrap();
-        bytes[1] = 1;
-        assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Version(1)));
     }
 
     #[test]

@@ -85,10 +85,11 @@ fn describe(problem: &Problem, sealed: bool) -> String {
 }
 
 impl Client {
-    /// Fetches fresh evidence from the server at `url` (`http://HOST:PORT`) and appraises it. `timeout` bounds each
+    /// Fetches fresh evidence from the server at `url` (`http://HOST:PORT`, or `https` where it
+    /// speaks TLS) and appraises it. `timeout` bounds each
     /// exchange; an emulated guest may need many minutes for an answer.
     pub fn connect(url: &str, timeout: Duration, policy: Policy) -> Result<Self, ClientError> {
-        let transport = Transport::new(url, timeout)?;
+        let transport = Transport::to_guest(url, timeout)?;
         let (attestation, keys) = fetch_keys(&transport, &policy)?;
         Ok(Self {
             transport,
@@ -121,20 +122,26 @@ impl Client {
         Ok(models::Models::from_json(&content)?)
     }
 
-    /// Sends one inner request and returns the content of the answer to it. A key that the server no longer has is
-    /// fetched anew, once, and its evidence is appraised like the first.
+    /// Sends one inner request and returns the content of the answer to it. A key that the server no longer has, of
+    /// HPKE or of TLS, is fetched anew, once, and its evidence is appraised like the first.
     fn exchange(&mut self, message: &bhttp::Request) -> Result<Vec<u8>, ClientError> {
         let padded = message.encode_padded()?;
         match self.send(&padded) {
             Err(ClientError::Problem {
                 problem,
                 sealed: false,
-            }) if problem.is_key_problem() => {
-                (self.attestation, self.keys) = fetch_keys(&self.transport, &self.policy)?;
-                self.send(&padded)
+            }) if problem.is_key_problem() => self.send_with_new_keys(&padded),
+            Err(ClientError::Transport(_)) if self.transport.has_other_key() => {
+                self.send_with_new_keys(&padded)
             }
             outcome => outcome,
         }
+    }
+
+    fn send_with_new_keys(&mut self, padded: &[u8]) -> Result<Vec<u8>, ClientError> {
+        self.transport.start_anew();
+        (self.attestation, self.keys) = fetch_keys(&self.transport, &self.policy)?;
+        self.send(padded)
     }
 
     fn send(&self, padded: &[u8]) -> Result<Vec<u8>, ClientError> {
@@ -178,7 +185,8 @@ fn fetch_keys(
     let (evidence, nonce) = fetch_evidence(transport)?;
     // The keys come out of the evidence itself, so they are the ones that it speaks for.
     let keys = keyconfig::decode_list(&evidence.key_configs)?;
-    let attestation = policy.appraise(&evidence, &keys, &nonce)?;
+    let tls_public_key = transport.tls_public_key();
+    let attestation = policy.appraise(&evidence, &keys, &nonce, tls_public_key.as_deref())?;
     Ok((attestation, ohttp::Client::new(keys.preferred())))
 }
 

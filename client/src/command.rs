@@ -71,7 +71,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was s
 
 #[derive(Debug, clap::Args)]
 struct Ask {
-    /// Address of the server: http://HOST:PORT. Requests are sealed before they leave this program.
+    /// Address of the server: http://HOST:PORT, or https://HOST:PORT where it speaks TLS, with the key that its evidence
+    /// binds. Requests are sealed before they leave this program.
     #[arg(long, value_name = "URL")]
     server: String,
     /// File with the messages, - for standard input.

@@ -28,6 +28,7 @@ pub mod monitor;
 mod policy;
 mod policy_arguments;
 pub mod remote_log;
+mod tls;
 mod transport;
 mod verify;
 pub mod witness;

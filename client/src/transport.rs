@@ -1,10 +1,16 @@
-//! HTTP to the server. Nothing secret travels here unsealed, so plain HTTP is enough.
+//! HTTP to the server. Nothing secret travels here unsealed, so plain HTTP is enough; with TLS the server's key is noted,
+//! for the evidence to be compared with.
 
 use std::io::Read;
 use std::time::Duration;
 
 use ureq::Agent;
+use ureq::config::Config;
 use ureq::http::{Response, Uri};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
+
+use crate::tls::{ShownKey, TlsConnector};
 
 /// More than any answer of the protocol has.
 const MAX_BODY_BYTES: u64 = 2 << 20;
@@ -15,7 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// The address is not usable.
-    #[error("`{url}` is not a server address: {reason}; expected http://HOST:PORT")]
+    #[error(
+        "`{url}` is not a server address: {reason}; expected http://HOST:PORT or https://HOST:PORT"
+    )]
     Url {
         /// What was given.
         url: String,
@@ -52,6 +60,7 @@ pub enum TransportError {
 pub(crate) struct Transport {
     base: String,
     agent: Agent,
+    shown: ShownKey,
 }
 
 /// Status, media type and body of an answer.
@@ -62,20 +71,28 @@ pub(crate) struct Answer {
 }
 
 impl Transport {
-    /// `timeout` bounds each exchange from its start to the last byte of the answer.
+    /// To a server of plain HTTP, where everything is signed. `timeout` bounds each exchange from its start to the last
+    /// byte of the answer.
     pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self, TransportError> {
+        if url.starts_with("https://") {
+            return Err(TransportError::Url {
+                url: url.to_owned(),
+                reason: "this address is asked over http only; what comes from there is signed"
+                    .to_owned(),
+            });
+        }
+        Self::to_guest(url, timeout)
+    }
+
+    /// The same to a guest, which may speak TLS.
+    pub(crate) fn to_guest(url: &str, timeout: Duration) -> Result<Self, TransportError> {
         let wrong = |reason: &str| TransportError::Url {
             url: url.to_owned(),
             reason: reason.to_owned(),
         };
         let uri: Uri = url.parse().map_err(|error| wrong(&format!("{error}")))?;
         match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(wrong(
-                    "this client speaks http only (requests are sealed by HPKE, so TLS would add no secrecy to them)",
-                ));
-            }
+            Some("http" | "https") => {}
             _ => return Err(wrong("the scheme is missing")),
         }
         if uri.host().is_none_or(str::is_empty) {
@@ -93,10 +110,31 @@ impl Transport {
             .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
             .user_agent(concat!("cloister/", env!("CARGO_PKG_VERSION")))
             .build();
+        let shown = ShownKey::default();
+        let agent = agent(&config, &shown).map_err(|error| wrong(&format!("{error}")))?;
         Ok(Self {
             base: url.trim_end_matches('/').to_owned(),
-            agent: config.into(),
+            agent,
+            shown,
         })
+    }
+
+    /// The public key that the connections have shown (SubjectPublicKeyInfo, DER); none without TLS.
+    pub(crate) fn tls_public_key(&self) -> Option<Vec<u8>> {
+        self.shown.first()
+    }
+
+    /// Whether the server could not be asked since it has another TLS key than before, as after a restart.
+    pub(crate) fn has_other_key(&self) -> bool {
+        self.shown.has_changed()
+    }
+
+    /// Forgets all connections and the key that they had.
+    pub(crate) fn start_anew(&mut self) {
+        let shown = ShownKey::default();
+        if let Ok(agent) = agent(self.agent.config(), &shown) {
+            (self.agent, self.shown) = (agent, shown);
+        }
     }
 
     /// The server's address.
@@ -129,6 +167,13 @@ impl Transport {
             .and_then(|response| read(response, MAX_BODY_BYTES))
             .map_err(|error| exchange_error("POST", url, &error))
     }
+}
+
+/// An agent without connections.
+fn agent(config: &Config, shown: &ShownKey) -> Result<Agent, rustls::Error> {
+    let connector = ().chain(TcpConnector::default()).chain(TlsConnector::new(shown.clone())?);
+    let resolver = DefaultResolver::default();
+    Ok(Agent::with_parts(config.clone(), connector, resolver))
 }
 
 fn read(response: Response<ureq::Body>, most_bytes: u64) -> Result<Answer, ureq::Error> {
@@ -192,12 +237,21 @@ mod tests {
             ("127.0.0.1:8080", "scheme"),
             ("localhost", "scheme"),
             ("https://x", "http only"),
+            ("https://x/log", "signed"),
             ("http://h/?q", "query"),
             ("not an address", "invalid"),
         ] {
             let text = check(url).unwrap_err().to_string();
             assert!(text.contains(word), "{url}: {text}");
         }
+    }
+
+    #[test]
+    fn a_guest_may_speak_tls() {
+        let transport = Transport::to_guest("https://127.0.0.1:8443", Duration::from_secs(1));
+        let transport = transport.expect("an address");
+        assert_eq!(transport.base(), "https://127.0.0.1:8443");
+        assert_eq!(transport.tls_public_key(), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of this file's format.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub struct ImageJson {
     pub model: Option<ModelEntry>,
     /// Under which logs and witnesses the image is to be published, if its manifest says so.
     pub log_policy: Option<LogPolicyEntry>,
+    /// How the image serves its port, as its manifest says.
+    pub serving: ServingEntry,
     /// What is in the guest, as a CycloneDX document.
     pub sbom: FileEntry,
     /// RAM that the image needs, in MiB.
@@ -84,6 +86,15 @@ pub struct LogPolicyEntry {
     pub bytes: u64,
     /// SHA-256 of its text, lower-case hex.
     pub sha256: String,
+}
+
+/// How the port is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServingEntry {
+    /// TLS on the port; otherwise plain HTTP.
+    pub tls: bool,
+    /// Length of a key epoch in seconds.
+    pub epoch_s: u32,
 }
 
 /// Where the code came from.
@@ -212,6 +223,10 @@ mod tests {
                 bytes: 7,
                 sha256: "33".repeat(32),
             }),
+            serving: ServingEntry {
+                tls: true,
+                epoch_s: 3600,
+            },
             sbom: file("sbom.cdx.json"),
             memory_mib: 128,
             source: SourceEntry {
@@ -248,13 +263,13 @@ mod tests {
     #[test]
     fn another_format_is_refused() {
         let text = ImageJson {
-            format: 1,
+            format: 2,
             ..image()
         }
         .to_text();
         assert!(matches!(
             ImageJson::parse(&text),
-            Err(ImageJsonError::Format(1))
+            Err(ImageJsonError::Format(2))
         ));
         // Whatever else an older file has.
         assert!(matches!(

@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cloister_boot::manifest::{Limits, Manifest, ModelRef};
+use cloister_boot::manifest::{Limits, Manifest, ModelRef, Serving};
 use cloister_image::image_json::{
     BuildEntry, FORMAT, FileEntry, IgvmEntry, ImageJson, ImageJsonError, LogPolicyEntry,
-    MeasurementEntry, ModelEntry, RustcEntry, SourceEntry,
+    MeasurementEntry, ModelEntry, RustcEntry, ServingEntry, SourceEntry,
 };
 use cloister_image::rom::{self, RomInputs};
 use cloister_measure::table::TABLE_CPUS;
@@ -196,6 +196,7 @@ impl Image {
             certificates: None,
             release_note: self.release_file(RELEASE_NOTE),
             release_proof: self.release_file(RELEASE_PROOF),
+            tls: self.facts.serving.tls,
             echo: false,
             cpu: None,
             network: true,
@@ -211,11 +212,13 @@ pub struct ImageInputs<'a> {
     pub model: &'a ModelChoice,
     /// Under which logs and witnesses the image is to be published: the text of a tlog-policy, checked by the caller.
     pub log_policy: Option<String>,
+    /// How the port is served.
+    pub serving: Serving,
     /// The environment in which the guest programs are built.
     pub environment: Environment,
 }
 
-/// Builds an image with `model` and without a log policy into `folder`.
+/// Builds an image with `model`, without a log policy and served as by default, into `folder`.
 pub fn build(
     workspace: &Workspace,
     model: &ModelChoice,
@@ -224,6 +227,7 @@ pub fn build(
     let inputs = ImageInputs {
         model,
         log_policy: None,
+        serving: Serving::default(),
         environment: Environment::of_this_process(),
     };
     build_from(workspace, &inputs, folder)
@@ -243,6 +247,7 @@ pub fn build_from(
         model: pack.as_ref().map(|pack| pack.reference.clone()),
         limits: Limits::default(),
         log_policy: inputs.log_policy.clone(),
+        serving: inputs.serving,
     };
     let rom = rom::pack(&RomInputs {
         boot_elf: &boot_elf,
@@ -274,6 +279,10 @@ pub fn build_from(
         memory_mib: memory_mib(&manifest),
         model,
         log_policy: manifest.log_policy.as_deref().map(log_policy_entry),
+        serving: ServingEntry {
+            tls: manifest.serving.tls,
+            epoch_s: manifest.serving.epoch_s,
+        },
         sbom: write(SBOM, sbom.as_bytes())?,
         source,
         build,

@@ -1,12 +1,13 @@
 //! The service on the machine: finds the card, gets an address, says that it is ready, and turns for ever.
 
+use alloc::vec::Vec;
 use cloister_boot::manifest::Manifest;
 use cloister_protocol::api::summarize;
 use cloister_protocol::evidence::Enclosures;
 use rand_core::TryRng;
 
 use super::engine::Engine;
-use super::keys::Attester;
+use super::keys::{Attester, Lifetime};
 use super::server::{OVERFLOW_PLACES, Server, Settings};
 use crate::device::rtc;
 use crate::device::virtio::{self, PciTransport};
@@ -18,6 +19,7 @@ use crate::net::{NetworkError, PORT, Stack};
 use crate::platform::{self, Platform};
 use crate::stop::{self, Reason};
 use crate::time::Clock;
+use crate::tls::{self, Tls};
 
 /// How long an address is waited for.
 const ADDRESS_WAIT_US: u64 = 30_000_000;
@@ -58,18 +60,28 @@ pub fn run(machine: Machine) -> ! {
     let mut stack = start_network(platform, &clock, connections + OVERFLOW_PLACES, &mut drbg);
     let engine = model_pack.and_then(|pack| open_model(pack, &manifest));
     wait_for_address(&mut stack, &clock);
+    let identity = manifest.serving.tls.then(make_identity);
     let attester = Attester {
         attest: |report_data| platform::current().attest(report_data),
+        tls_public_key: identity
+            .as_ref()
+            .map_or(Vec::new(), |identity| identity.public_key().to_vec()),
         enclosures,
     };
     let settings = settings(platform, &clock, &manifest, attester);
     let places = connections + OVERFLOW_PLACES;
+    let handshake_ms = settings.http.header_ms;
+    let mut tls = identity.map(|identity| Tls::new(&identity, places, handshake_ms));
     let mut server = Server::new(settings, engine, drbg, places, clock.now_ms());
     announce(&stack, &manifest, &clock);
     loop {
         poll(&mut stack, &clock);
         server.network_served(clock.now_us());
-        let mut is_working = server.turn(&mut stack, clock.now_ms());
+        let now_ms = clock.now_ms();
+        let mut is_working = match &mut tls {
+            Some(tls) => server.turn(&mut tls.over(&mut stack, now_ms), now_ms),
+            None => server.turn(&mut stack, now_ms),
+        };
         if !is_working {
             core::hint::spin_loop();
         }
@@ -110,6 +122,15 @@ fn open_model(pack: &'static [u8], manifest: &Manifest) -> Option<Engine> {
             format_args!("the model pack has the right digest but cannot be used: {error:?}"),
         ),
     }
+}
+
+fn make_identity() -> tls::Identity {
+    tls::Identity::generate().unwrap_or_else(|error| {
+        stop::stop(
+            Reason::Service,
+            format_args!("the TLS key cannot be made: {error:?}"),
+        )
+    })
 }
 
 fn wait_for_address(stack: &mut Stack<PciTransport>, clock: &Clock) {
@@ -159,6 +180,7 @@ fn settings(
             ..summarize::Limits::DEFAULT
         },
         start_s: now_s.saturating_sub(clock.now_ms() / 1000),
+        keys: Lifetime::of_epoch(manifest.serving.epoch_s),
         attester,
         heap_used: heap::used_bytes,
     }

@@ -30,6 +30,10 @@ pub mod summarizer;
 pub use guest::{Machine, run};
 
 #[cfg(test)]
+mod epoch_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

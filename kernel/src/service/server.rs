@@ -8,7 +8,7 @@ use cloister_protocol::ohttp::ResponseSealer;
 
 use super::inner::{self, Wanted};
 use super::jobs::{Ended, Jobs, Ticket};
-use super::keys::{Attester, Keys};
+use super::keys::{Attester, Keys, Lifetime};
 use super::metrics::{Gauges, Metrics};
 use super::outer::{self, Rules};
 use super::summarizer::Summarizer;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub summarize: summarize::Limits,
     /// Unix time of the guest's start in seconds, or 0.
     pub start_s: u64,
+    /// How long keys are good.
+    pub keys: Lifetime,
     /// What shows which program holds the keys.
     pub attester: Attester,
     /// Bytes of the heap that are in use.
@@ -71,6 +73,7 @@ impl<S: Summarizer> Server<S> {
             &mut rng,
             settings.start_s,
             now_ms,
+            settings.keys,
             settings.attester.clone(),
         );
         Self {

@@ -16,6 +16,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use cloister_boot::manifest::Serving;
 use cloister_client::follow::FollowError;
 use cloister_client::monitor::StateError;
 use cloister_client::remote_log::LogLocation;
@@ -55,6 +56,8 @@ pub struct Request {
     pub published: Option<PathBuf>,
     /// The model's file.
     pub model: Option<PathBuf>,
+    /// How the image serves its port.
+    pub serving: Serving,
 }
 
 /// An audit could not be made. What is wrong with a release is not an error but a check that failed.
@@ -161,6 +164,7 @@ pub fn run(workspace: &Workspace, request: &Request) -> Result<(Report, Audited)
         log_policy: &request.policy.0,
         published: request.published.as_deref(),
         model: request.model.as_deref(),
+        serving: request.serving,
     };
     rebuild.run(&mut report, &mut audited)?;
     Ok((report, audited))

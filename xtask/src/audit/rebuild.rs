@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use cloister_boot::manifest::Serving;
 use cloister_image::fixture;
 use cloister_transparency::release::{ImageRelease, SnpLaunch};
 
@@ -32,6 +33,8 @@ pub(super) struct Rebuild<'a> {
     pub(super) published: Option<&'a Path>,
     /// The model's file, where its name says nothing.
     pub(super) model: Option<&'a Path>,
+    /// How the image serves its port.
+    pub(super) serving: Serving,
 }
 
 impl Rebuild<'_> {
@@ -43,6 +46,7 @@ impl Rebuild<'_> {
         let inputs = ImageInputs {
             model: &model,
             log_policy: self.log_policy()?,
+            serving: self.serving,
             environment: Environment::of_this_process(),
         };
         let folder = self.workspace.cloister().join("audit").join("image");

@@ -80,5 +80,6 @@ fn request(workspace: &Workspace, arguments: &AuditArgs) -> Result<Request, Comm
         rebuild: !arguments.no_rebuild,
         published: arguments.image.clone(),
         model: arguments.model.clone(),
+        serving: arguments.serving.into(),
     })
 }

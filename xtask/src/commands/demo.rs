@@ -58,6 +58,7 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     let inputs = ImageInputs {
         model: &model,
         log_policy: Some(log.policy_text().map_err(PublishError::from)?),
+        serving: arguments.serving.into(),
         environment: Environment::of_this_process(),
     };
     let image = image_build::build_from(workspace, &inputs, &workspace.image())?;

@@ -25,6 +25,7 @@ pub fn run(workspace: &Workspace, arguments: &ImageArgs) -> Result<Outcome, Comm
             .as_deref()
             .map(log_policy)
             .transpose()?,
+        serving: arguments.serving.into(),
         environment: Environment::of_this_process(),
     };
     let image = image_build::build_from(workspace, &inputs, &out)?;
@@ -65,6 +66,12 @@ pub fn run(workspace: &Workspace, arguments: &ImageArgs) -> Result<Outcome, Comm
             policy.bytes, policy.sha256
         );
     }
+    let serving = &facts.serving;
+    text += &format!(
+        "  serves {}, key epochs of {} s\n",
+        if serving.tls { "TLS" } else { "plain HTTP" },
+        serving.epoch_s
+    );
     text += &format!(
         "  needs {} MiB of RAM; boot it with: cargo xtask run\n",
         facts.memory_mib
