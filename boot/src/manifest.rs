@@ -1,7 +1,8 @@
 //! The image manifest: what this image trusts and how much it allows. It lies in the ROM, so that
 //! the launch measurement covers it; nothing in the guest is configured at run time.
 //!
-//! CBOR, every item a definite-length array: `[version, model or null, limits, log policy or null, token issuer or null]`.
+//! CBOR, every item a definite-length array: `[version, model or null, limits, log policy or null, token issuer or null,
+//! serving]`.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -17,6 +18,13 @@ pub const LOG_POLICY_MAX_BYTES: usize = 16 << 10;
 pub const ISSUER_MAX_BYTES: usize = 255;
 /// Longest token key in bytes; one of 2048 bits has 342.
 pub const TOKEN_KEY_MAX_BYTES: usize = 512;
+
+/// Shortest and longest key epoch in seconds. In less than the shortest a client on a slow way would hardly get to use
+/// the keys that it has fetched.
+pub const EPOCH_S: core::ops::RangeInclusive<u32> = 10..=86_400;
+
+/// RAM in bytes that TLS takes for each connection: one record each way, its text, and the state.
+const TLS_CONNECTION_BYTES: u64 = 64 << 10;
 
 /// RAM in bytes for everything but the model and the requests: boot, kernel, shared pool, network,
 /// cryptography, other processors' stacks.
@@ -37,6 +45,8 @@ pub struct Manifest {
     pub log_policy: Option<String>,
     /// Whose anonymous tokens clients must have, or none: then everybody is served.
     pub token_issuer: Option<TokenIssuer>,
+    /// How the port is served.
+    pub serving: Serving,
 }
 
 /// An issuer of anonymous tokens (RFC 9577, RFC 9578), and what its tokens must be for.
@@ -48,6 +58,24 @@ pub struct TokenIssuer {
     pub token_key: Vec<u8>,
     /// The names that tokens call this service: printable ASCII, separated by commas, or nothing.
     pub origin_info: String,
+}
+
+/// How the port is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// TLS on the port; otherwise plain HTTP.
+    pub tls: bool,
+    /// Length of a key epoch in seconds, within [`EPOCH_S`].
+    pub epoch_s: u32,
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self {
+            tls: false,
+            epoch_s: 3600,
+        }
+    }
 }
 
 /// A model pack by its digest, and what it takes to run it.
@@ -133,10 +161,14 @@ impl Manifest {
     /// Reads a manifest that must fill `bytes` exactly.
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
         let mut cbor = Decoder::new(bytes);
-        array(&mut cbor, 5)?;
+        // The version first: another one may have another number of items.
+        let items = cbor.array()?;
         let version = cbor.u32()?;
         if version != VERSION {
             return Err(ManifestError::Version(version));
+        }
+        if items != Some(6) {
+            return Err(ManifestError::Encoding);
         }
         let model = match cbor.datatype()? {
             minicbor::data::Type::Null => {
@@ -154,6 +186,11 @@ impl Manifest {
             }
             _ => Some(TokenIssuer::decode(&mut cbor)?),
         };
+        array(&mut cbor, 2)?;
+        let serving = Serving {
+            tls: cbor.bool()?,
+            epoch_s: cbor.u32()?,
+        };
         if cbor.position() != bytes.len() {
             return Err(ManifestError::Encoding);
         }
@@ -162,6 +199,7 @@ impl Manifest {
             limits,
             log_policy,
             token_issuer,
+            serving,
         };
         manifest.check()?;
         Ok(manifest)
@@ -176,8 +214,8 @@ impl Manifest {
     }
 
     /// RAM in bytes that a machine must have for this image: the model, two request bodies (the
-    /// encrypted one and the clear one) for each connection, [`SPENT_TOKENS_BYTES`] where tokens are
-    /// demanded, and [`BASE_BYTES`] for everything else.
+    /// encrypted one and the clear one) for each connection, what TLS takes for it, [`SPENT_TOKENS_BYTES`]
+    /// where tokens are demanded, and [`BASE_BYTES`] for everything else.
     pub fn memory_bytes(&self) -> u64 {
         let model = self
             .model
@@ -185,7 +223,11 @@ impl Manifest {
             .map_or(0, |model| model.pack_bytes + model.working_bytes);
         let bodies = 2 * u64::from(self.limits.connections) * u64::from(self.limits.request_bytes);
         let tokens = self.token_issuer.as_ref().map_or(0, |_| SPENT_TOKENS_BYTES);
-        BASE_BYTES + bodies + model + tokens
+        let tls = match self.serving.tls {
+            true => TLS_CONNECTION_BYTES * u64::from(self.limits.connections),
+            false => 0,
+        };
+        BASE_BYTES + bodies + tls + model + tokens
     }
 
     fn write(
@@ -220,6 +262,8 @@ impl Manifest {
                 .bytes(&issuer.token_key)?
                 .str(&issuer.origin_info)?,
         };
+        let Serving { tls, epoch_s } = self.serving;
+        cbor.array(2)?.bool(tls)?.u32(epoch_s)?;
         Ok(())
     }
 
@@ -233,6 +277,9 @@ impl Manifest {
         }
         if let Some(issuer) = &self.token_issuer {
             issuer.check()?;
+        }
+        if !EPOCH_S.contains(&self.serving.epoch_s) {
+            return Err(ManifestError::Field("epoch_s"));
         }
         self.limits.check()
     }
@@ -399,6 +446,10 @@ mod tests {
                 token_key: alloc::vec![7; 342],
                 origin_info: "cloister.example".into(),
             }),
+            serving: Serving {
+                tls: true,
+                epoch_s: 20,
+            },
         }
     }
 
@@ -412,8 +463,9 @@ mod tests {
     #[test]
     fn memory_grows_with_the_model_and_the_limits() {
         assert_eq!(Manifest::default().memory_bytes(), 91 << 20);
-        let with_model = full().memory_bytes() - Manifest::default().memory_bytes();
-        assert_eq!(with_model, (1 << 27) + (1 << 25) + SPENT_TOKENS_BYTES);
+        let more = full().memory_bytes() - Manifest::default().memory_bytes();
+        let tls = 64 * (64 << 10);
+        assert_eq!(more, (1 << 27) + (1 << 25) + tls + SPENT_TOKENS_BYTES);
     }
 
     #[test]
@@ -427,6 +479,11 @@ mod tests {
         let mut wrong = full();
         wrong.model.as_mut().unwrap().pack_bytes = 5;
         assert_eq!(wrong.encode(), Err(ManifestError::Field("pack_bytes")));
+        for (epoch_s, good) in [(9, false), (10, true), (86_400, true), (86_401, false)] {
+            let mut manifest = full();
+            manifest.serving.epoch_s = epoch_s;
+            assert_eq!(manifest.encode().is_ok(), good, "{epoch_s}");
+        }
     }
 
     #[test]
@@ -481,14 +538,28 @@ mod tests {
     }
 
     #[test]
-    fn earlier_encodings_are_refused() {
+    fn how_the_port_is_served_is_measured() {
+        let with = |tls, epoch_s| {
+            let serving = Serving { tls, epoch_s };
+            Manifest { serving, ..full() }.encode().unwrap()
+        };
+        assert_ne!(with(true, 3600), with(false, 3600));
+        assert_ne!(with(true, 3600), with(true, 3599));
+    }
+
+    #[test]
+    fn the_encodings_of_other_versions_are_refused() {
+        // Version 2 had neither issuer nor `serving`, version 1 no log policy either.
+        for (version, items, gone) in [(2, 4, 6), (1, 3, 7)] {
+            let mut bytes = Manifest::default().encode().unwrap();
+            bytes.truncate(bytes.len() - gone);
+            bytes[..2].copy_from_slice(&[0x80 | items, version]);
+            let refused = ManifestError::Version(version.into());
+            assert_eq!(Manifest::decode(&bytes), Err(refused));
+        }
         let mut bytes = Manifest::default().encode().unwrap();
-        bytes.pop();
-        bytes[..2].copy_from_slice(&[0x84, 2]);
+        bytes[0] = 0x84;
         assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Encoding));
-        bytes = Manifest::default().encode().unwrap();
-        bytes[1] = 2;
-        assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Version(2)));
     }
 
     #[test]

@@ -23,16 +23,15 @@ use crate::way::Way;
 
 /// A server whose evidence passed the policy. Several threads may ask at one time.
 pub struct Client {
-    transport: Transport,
     policy: Policy,
-    session: Mutex<Session>,
+    session: Mutex<Arc<Session>>,
 }
 
-/// Keys, and what they were accepted for.
-#[derive(Clone)]
+/// Keys, what they were accepted for, and the connections that the evidence came over.
 struct Session {
+    transport: Transport,
     attestation: Arc<Attestation>,
-    keys: Arc<ohttp::Client>,
+    keys: ohttp::Client,
 }
 
 /// A request failed. [`ClientError::Refused`] means that nothing of it was sent.
@@ -103,7 +102,8 @@ fn describe(problem: &Problem, sealed: bool) -> String {
 }
 
 impl Client {
-    /// Fetches fresh evidence from the server at `url` (`http://HOST:PORT`) and appraises it. `timeout` bounds each
+    /// Fetches fresh evidence from the server at `url` (`http://HOST:PORT`, or `https` where it
+    /// speaks TLS) and appraises it. `timeout` bounds each
     /// exchange; an emulated guest may need many minutes for an answer.
     pub fn connect(url: &str, timeout: Duration, policy: Policy) -> Result<Self, ClientError> {
         Self::connect_by(&Way::direct(url), timeout, policy)
@@ -111,13 +111,9 @@ impl Client {
 
     /// The same for a server that is reached as `way` says, through a relay for example.
     pub fn connect_by(way: &Way, timeout: Duration, policy: Policy) -> Result<Self, ClientError> {
-        let transport = way.transport(timeout)?;
-        let session = Mutex::new(fetch_session(&transport, &policy)?);
-        Ok(Self {
-            transport,
-            policy,
-            session,
-        })
+        let session = Session::begin(way.transport(timeout)?, &policy)?;
+        let session = Mutex::new(Arc::new(session));
+        Ok(Self { policy, session })
     }
 
     /// What is known about the server, as of the keys in use.
@@ -153,13 +149,13 @@ impl Client {
     }
 
     /// Sends any inner request, padded, and returns the answer to it, whatever its status. A key that the server no
-    /// longer has is fetched anew, once, and its evidence is appraised like the first.
+    /// longer has, of HPKE or of TLS, is fetched anew, once, and its evidence is appraised like the first.
     ///
     /// # Errors
     /// [`ClientError`]; problems that the server tells inside the encapsulation are answers, not errors.
     pub fn send(&self, request: &bhttp::Request) -> Result<bhttp::Response, ClientError> {
         let padded = request.encode_padded()?;
-        self.with_keys(|keys| self.exchange(keys, &padded))
+        self.with_session(|session| session.exchange(&padded))
     }
 
     /// Sends any inner request, padded, and returns the answer as it arrives, in records of one size at the server's
@@ -169,7 +165,7 @@ impl Client {
     /// [`ClientError`]; problems that the server tells inside the encapsulation are answers, not errors.
     pub fn stream(&self, request: &bhttp::Request) -> Result<ReplyStream, ClientError> {
         let padded = request.encode_padded()?;
-        self.with_keys(|keys| self.open_stream(keys, &padded))
+        self.with_session(|session| session.open_stream(&padded))
     }
 
     /// The answer to an inner request; a status other than 200 is an error.
@@ -181,36 +177,49 @@ impl Client {
         }
     }
 
-    fn session(&self) -> MutexGuard<'_, Session> {
+    fn session(&self) -> MutexGuard<'_, Arc<Session>> {
         // What is replaced is replaced as a whole.
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tries with the keys at hand, and once more with new ones if the server no longer has these.
-    fn with_keys<T>(
+    fn with_session<T>(
         &self,
-        attempt: impl Fn(&ohttp::Client) -> Result<T, ClientError>,
+        attempt: impl Fn(&Session) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
-        let keys = Arc::clone(&self.session().keys);
-        match attempt(&keys) {
-            Err(ClientError::Problem {
-                problem,
-                sealed: false,
-            }) if problem.is_key_problem() => {
-                let session = fetch_session(&self.transport, &self.policy)?;
-                *self.session() = session.clone();
-                attempt(&session.keys)
+        let session = Arc::clone(&self.session());
+        match attempt(&session) {
+            Err(error) if session.is_outdated(&error) => {
+                let new = Arc::new(Session::begin(session.transport.anew()?, &self.policy)?);
+                *self.session() = Arc::clone(&new);
+                attempt(&new)
             }
             outcome => outcome,
         }
     }
+}
 
-    fn exchange(
-        &self,
-        keys: &ohttp::Client,
-        padded: &[u8],
-    ) -> Result<bhttp::Response, ClientError> {
-        let (sealed, opener) = keys.encapsulate(&mut UnwrapErr(SysRng), padded)?;
+impl Session {
+    fn begin(transport: Transport, policy: &Policy) -> Result<Self, ClientError> {
+        let (attestation, keys) = accepted_keys(&transport, policy)?;
+        Ok(Self {
+            transport,
+            attestation: Arc::new(attestation),
+            keys: ohttp::Client::new(keys.preferred()),
+        })
+    }
+
+    /// Whether a request failed because the server has other keys now.
+    fn is_outdated(&self, error: &ClientError) -> bool {
+        match error {
+            ClientError::Problem { problem, sealed } => !sealed && problem.is_key_problem(),
+            ClientError::Transport(_) => self.transport.has_other_key(),
+            _ => false,
+        }
+    }
+
+    fn exchange(&self, padded: &[u8]) -> Result<bhttp::Response, ClientError> {
+        let (sealed, opener) = self.keys.encapsulate(&mut UnwrapErr(SysRng), padded)?;
         let answer = self
             .transport
             .post(paths::OHTTP_GATEWAY, media::OHTTP_REQUEST, &sealed)?;
@@ -228,8 +237,10 @@ impl Client {
         Ok(bhttp::Response::decode(&opened, &bhttp::Limits::DEFAULT)?)
     }
 
-    fn open_stream(&self, keys: &ohttp::Client, padded: &[u8]) -> Result<ReplyStream, ClientError> {
-        let (sealed, opener) = keys.encapsulate_chunked(&mut UnwrapErr(SysRng), padded)?;
+    fn open_stream(&self, padded: &[u8]) -> Result<ReplyStream, ClientError> {
+        let (sealed, opener) = self
+            .keys
+            .encapsulate_chunked(&mut UnwrapErr(SysRng), padded)?;
         let path = paths::OHTTP_GATEWAY;
         let answer = self
             .transport
@@ -266,14 +277,6 @@ pub(crate) fn sealed_problem(status: u16, content: &[u8]) -> ClientError {
     }
 }
 
-fn fetch_session(transport: &Transport, policy: &Policy) -> Result<Session, ClientError> {
-    let (attestation, keys) = accepted_keys(transport, policy)?;
-    Ok(Session {
-        attestation: Arc::new(attestation),
-        keys: Arc::new(ohttp::Client::new(keys.preferred())),
-    })
-}
-
 /// Keys out of fresh evidence that the policy accepts.
 pub(crate) fn accepted_keys(
     transport: &Transport,
@@ -282,7 +285,8 @@ pub(crate) fn accepted_keys(
     let (evidence, nonce) = fetch_evidence(transport)?;
     // The keys come out of the evidence itself, so they are the ones that it speaks for.
     let keys = keyconfig::decode_list(&evidence.key_configs)?;
-    let attestation = policy.appraise(&evidence, &keys, &nonce)?;
+    let tls_public_key = transport.tls_public_key();
+    let attestation = policy.appraise(&evidence, &keys, &nonce, tls_public_key.as_deref())?;
     Ok((attestation, keys))
 }
 

@@ -38,6 +38,7 @@ mod rewriting;
 mod serving;
 mod stream;
 mod summary_stream;
+mod tls;
 mod transport;
 mod upstream;
 mod verify;

@@ -1,11 +1,17 @@
-//! HTTP to the server. Nothing secret travels here unsealed, so plain HTTP is enough.
+//! HTTP to the server. Nothing secret travels here unsealed, so plain HTTP is enough; with TLS the server's key is noted,
+//! for the evidence to be compared with.
 
 use std::io::Read;
 use std::time::Duration;
 
 use cloister_protocol::api::paths;
 use ureq::Agent;
+use ureq::config::Config;
 use ureq::http::{Response, Uri};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
+
+use crate::tls::{ShownKey, TlsConnector};
 
 /// More than any answer of the protocol has.
 const MAX_BODY_BYTES: u64 = 2 << 20;
@@ -16,7 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// The address is not usable.
-    #[error("`{url}` is not a server address: {reason}; expected http://HOST:PORT")]
+    #[error(
+        "`{url}` is not a server address: {reason}; expected http://HOST:PORT or https://HOST:PORT"
+    )]
     Url {
         /// What was given.
         url: String,
@@ -55,6 +63,7 @@ pub(crate) struct Transport {
     /// Where encapsulated requests go, if not to the gateway below `base`.
     relay: Option<String>,
     agent: Agent,
+    shown: ShownKey,
 }
 
 /// Status, media type and body of an answer.
@@ -95,20 +104,28 @@ impl Streaming {
 }
 
 impl Transport {
-    /// `timeout` bounds each exchange from its start to the last byte of the answer.
+    /// To a server of plain HTTP, where everything is signed. `timeout` bounds each exchange from its start to the last
+    /// byte of the answer.
     pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self, TransportError> {
+        if url.starts_with("https://") {
+            return Err(TransportError::Url {
+                url: url.to_owned(),
+                reason: "this address is asked over http only; what comes from there is signed"
+                    .to_owned(),
+            });
+        }
+        Self::to_guest(url, timeout)
+    }
+
+    /// The same to a guest, which may speak TLS.
+    pub(crate) fn to_guest(url: &str, timeout: Duration) -> Result<Self, TransportError> {
         let wrong = |reason: &str| TransportError::Url {
             url: url.to_owned(),
             reason: reason.to_owned(),
         };
         let uri: Uri = url.parse().map_err(|error| wrong(&format!("{error}")))?;
         match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(wrong(
-                    "this client speaks http only (requests are sealed by HPKE, so TLS would add no secrecy to them)",
-                ));
-            }
+            Some("http" | "https") => {}
             _ => return Err(wrong("the scheme is missing")),
         }
         if uri.host().is_none_or(str::is_empty) {
@@ -126,10 +143,13 @@ impl Transport {
             .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
             .user_agent(concat!("cloister/", env!("CARGO_PKG_VERSION")))
             .build();
+        let shown = ShownKey::default();
+        let agent = agent(&config, &shown).map_err(|error| wrong(&format!("{error}")))?;
         Ok(Self {
             base: url.trim_end_matches('/').to_owned(),
             relay: None,
-            agent: config.into(),
+            agent,
+            shown,
         })
     }
 
@@ -141,7 +161,7 @@ impl Transport {
         is_direct: bool,
         timeout: Duration,
     ) -> Result<Self, TransportError> {
-        let direct = Self::new(server, timeout)?;
+        let direct = Self::to_guest(server, timeout)?;
         let relayed = Self::new(relay, timeout)?;
         // Where there is a scheme, there is an authority: it is checked now.
         let host = relay.find("://").map_or(0, |at| at + 3);
@@ -155,7 +175,33 @@ impl Transport {
             base: if is_direct { direct.base } else { base },
             relay: Some(resource),
             agent: direct.agent,
+            shown: direct.shown,
         })
+    }
+
+    /// The same way without connections, and without a key that they have shown.
+    pub(crate) fn anew(&self) -> Result<Self, TransportError> {
+        let shown = ShownKey::default();
+        let agent = agent(self.agent.config(), &shown);
+        Ok(Self {
+            base: self.base.clone(),
+            relay: self.relay.clone(),
+            agent: agent.map_err(|error| TransportError::Url {
+                url: self.base.clone(),
+                reason: error.to_string(),
+            })?,
+            shown,
+        })
+    }
+
+    /// The public key that the connections have shown (SubjectPublicKeyInfo, DER); none without TLS.
+    pub(crate) fn tls_public_key(&self) -> Option<Vec<u8>> {
+        self.shown.first()
+    }
+
+    /// Whether the server could not be asked since it has another TLS key than before, as after a restart.
+    pub(crate) fn has_other_key(&self) -> bool {
+        self.shown.has_changed()
     }
 
     fn url(&self, path: &str) -> String {
@@ -214,6 +260,13 @@ impl Transport {
             Err(error) => Err(exchange_error("POST", url, &error)),
         }
     }
+}
+
+/// An agent without connections.
+fn agent(config: &Config, shown: &ShownKey) -> Result<Agent, rustls::Error> {
+    let connector = ().chain(TcpConnector::default()).chain(TlsConnector::new(shown.clone())?);
+    let resolver = DefaultResolver::default();
+    Ok(Agent::with_parts(config.clone(), connector, resolver))
 }
 
 fn read(response: Response<ureq::Body>, most_bytes: u64) -> Result<Answer, ureq::Error> {
@@ -284,6 +337,7 @@ mod tests {
             ("127.0.0.1:8080", "scheme"),
             ("localhost", "scheme"),
             ("https://x", "http only"),
+            ("https://x/log", "signed"),
             ("http://h/?q", "query"),
             ("not an address", "invalid"),
         ] {
@@ -323,6 +377,14 @@ mod tests {
         let wrong = Transport::through("http://s", "r:80", false, Duration::from_secs(1));
         let text = wrong.err().expect("no scheme").to_string();
         assert!(text.contains("`r:80`"), "{text}");
+    }
+
+    #[test]
+    fn a_guest_may_speak_tls() {
+        let transport = Transport::to_guest("https://127.0.0.1:8443", Duration::from_secs(1));
+        let transport = transport.expect("an address");
+        assert_eq!(transport.base(), "https://127.0.0.1:8443");
+        assert_eq!(transport.tls_public_key(), None);
     }
 
     #[test]

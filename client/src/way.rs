@@ -11,7 +11,8 @@ use crate::transport::{Transport, TransportError};
 /// on the way to it: its evidence says which program on which machine has the keys, and names no address.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Way {
-    /// Address of the server: http://HOST:PORT. Requests are sealed before they leave this program.
+    /// Address of the server: http://HOST:PORT, or https://HOST:PORT where it speaks TLS, with the key that its evidence
+    /// binds. Requests are sealed before they leave this program.
     #[arg(long, value_name = "URL")]
     pub server: String,
     /// Send through this Oblivious HTTP relay, so that the server does not learn who asks: http://HOST:PORT of a
@@ -37,7 +38,7 @@ impl Way {
     /// The connections of a client.
     pub(crate) fn transport(&self, timeout: Duration) -> Result<Transport, TransportError> {
         match &self.relay {
-            None => Transport::new(&self.server, timeout),
+            None => Transport::to_guest(&self.server, timeout),
             Some(relay) => Transport::through(&self.server, relay, self.evidence_direct, timeout),
         }
     }

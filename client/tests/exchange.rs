@@ -129,6 +129,7 @@ fn answer(state: &mut State, target: &str, body: &[u8]) -> (u16, &'static str, V
                 key_configs,
                 epoch: 1,
                 nonce,
+                tls_public_key: Vec::new(),
                 enclosures: Enclosures::default(),
             }
             .encode(),

@@ -114,6 +114,7 @@ fn serve_one(socket: TcpStream, keys: &Mutex<Gateway>, script: &Script) -> io::R
     let target = head.split(' ').nth(1).expect("a target");
     if let Some(nonce) = target.strip_prefix(&format!("{}?nonce=", paths::EVIDENCE)) {
         let evidence = Evidence {
+            tls_public_key: Vec::new(),
             kind: Kind::None,
             key_configs: keys.lock().expect("no panic").key_configs(),
             epoch: 1,

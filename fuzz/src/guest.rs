@@ -3,7 +3,7 @@
 
 use cloister_boot::address::{PhysAddr, PhysRange};
 use cloister_boot::elf::Program;
-use cloister_boot::manifest::{Manifest, ModelRef, TokenIssuer};
+use cloister_boot::manifest::{Manifest, ModelRef, Serving, TokenIssuer};
 use cloister_boot::rom::Table;
 use cloister_kernel::http::{Admission, Connection, Head, Limits, Response, Status, Wish};
 use cloister_kernel::memory::map::MemoryMap;
@@ -56,6 +56,10 @@ pub fn manifest_seeds() -> Vec<Vec<u8>> {
     };
     let published = Manifest {
         log_policy: Some("# no log\nquorum none\n".into()),
+        serving: Serving {
+            tls: true,
+            epoch_s: 20,
+        },
         ..with.clone()
     };
     let admitting = Manifest {

@@ -16,6 +16,7 @@ pub mod host;
 pub mod launch;
 pub mod protocol;
 pub mod snp;
+pub mod tls;
 pub mod transparency;
 
 /// A target: its name (that of the binary), what runs it, and valid inputs to start from.
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 37] = [
+pub const TARGETS: [Target; 38] = [
     target("keyconfig", protocol::keyconfig, protocol::keyconfig_seeds),
     target(
         "ohttp_request",
@@ -74,6 +75,7 @@ pub const TARGETS: [Target; 37] = [
     target("elf", guest::elf, guest::elf_seeds),
     target("e820", guest::e820, guest::e820_seeds),
     target("http", guest::http, guest::http_seeds),
+    target("tls", tls::tls, tls::tls_seeds),
     target("fw_cfg", host::fw_cfg, host::fw_cfg_seeds),
     target("network_card", host::network_card, host::network_card_seeds),
     target("ghcb", snp::ghcb, snp::ghcb_seeds),

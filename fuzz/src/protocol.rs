@@ -268,6 +268,7 @@ pub fn evidence_seeds() -> Vec<Vec<u8>> {
         key_configs: b"keys".to_vec(),
         epoch: 7,
         nonce: Some([9; 32]),
+        tls_public_key: b"TLS key".to_vec(),
         enclosures: Enclosures {
             certificates: b"certificates".to_vec(),
             release_note: b"note".to_vec(),
@@ -276,6 +277,7 @@ pub fn evidence_seeds() -> Vec<Vec<u8>> {
     };
     let cached = Evidence {
         nonce: None,
+        tls_public_key: Vec::new(),
         key_configs: GATEWAY.key_configs(),
         ..fresh.clone()
     };

@@ -130,7 +130,8 @@ fn report(evidence: &Evidence) -> &[u8] {
 fn the_report_says_which_image_holds_the_keys() {
     let nonce = [0x3c; 32];
     let evidence = Evidence::decode(&evidence_bytes(&nonce)).expect("evidence");
-    let bound = report_data(evidence.epoch, &evidence.key_configs, b"", Some(&nonce));
+    let tls = &evidence.tls_public_key;
+    let bound = report_data(evidence.epoch, &evidence.key_configs, tls, Some(&nonce));
     let first = report(&evidence);
     assert_eq!(first[REPORT_DATA], bound, "bound to keys, epoch and nonce");
     assert_eq!(first[VMPL..VMPL + 4], [0; 4]);
@@ -302,10 +303,12 @@ fn a_guest_whose_release_is_another_s_or_missing_is_refused() {
     assert_eq!(release_proof, published.proof.as_bytes());
     let keys = decode_list(&evidence.key_configs).expect("keys");
     let policy = logged_policy();
-    policy.appraise(&evidence, &keys, &nonce).expect("accepted");
+    policy
+        .appraise(&evidence, &keys, &nonce, None)
+        .expect("accepted");
     evidence.enclosures.release_note.clear();
     evidence.enclosures.release_proof.clear();
-    match policy.appraise(&evidence, &keys, &nonce) {
+    match policy.appraise(&evidence, &keys, &nonce, None) {
         Err(Refusal::Evidence(appraisal)) => assert!(
             reasons(&appraisal).contains(&&ReleaseReason::Missing.into()),
             "{appraisal}"

@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cloister_boot::manifest::{Limits, Manifest, ModelRef, TokenIssuer};
+use cloister_boot::manifest::{Limits, Manifest, ModelRef, Serving, TokenIssuer};
 use cloister_image::image_json::{
     BuildEntry, FORMAT, FileEntry, IgvmEntry, ImageJson, ImageJsonError, LogPolicyEntry,
-    MeasurementEntry, ModelEntry, RustcEntry, SourceEntry, TokenIssuerEntry,
+    MeasurementEntry, ModelEntry, RustcEntry, ServingEntry, SourceEntry, TokenIssuerEntry,
 };
 use cloister_image::rom::{self, RomInputs};
 use cloister_measure::table::TABLE_CPUS;
@@ -197,6 +197,7 @@ impl Image {
             certificates: None,
             release_note: self.release_file(RELEASE_NOTE),
             release_proof: self.release_file(RELEASE_PROOF),
+            tls: self.facts.serving.tls,
             echo: false,
             cpu: None,
             network: true,
@@ -214,11 +215,13 @@ pub struct ImageInputs<'a> {
     pub log_policy: Option<String>,
     /// Whose anonymous tokens the guest demands.
     pub token_issuer: Option<Issuer>,
+    /// How the port is served.
+    pub serving: Serving,
     /// The environment in which the guest programs are built.
     pub environment: Environment,
 }
 
-/// Builds an image with `model`, without a log policy and without a token issuer, into `folder`.
+/// Builds an image with `model`, without a log policy, without a token issuer and served as by default, into `folder`.
 pub fn build(
     workspace: &Workspace,
     model: &ModelChoice,
@@ -228,6 +231,7 @@ pub fn build(
         model,
         log_policy: None,
         token_issuer: None,
+        serving: Serving::default(),
         environment: Environment::of_this_process(),
     };
     build_from(workspace, &inputs, folder)
@@ -252,6 +256,7 @@ pub fn build_from(
             token_key: issuer.token_key.spki().to_vec(),
             origin_info: issuer.origin_info.clone(),
         }),
+        serving: inputs.serving,
     };
     let rom = rom::pack(&RomInputs {
         boot_elf: &boot_elf,
@@ -284,6 +289,10 @@ pub fn build_from(
         model,
         log_policy: manifest.log_policy.as_deref().map(log_policy_entry),
         token_issuer: inputs.token_issuer.as_ref().map(token_issuer_entry),
+        serving: ServingEntry {
+            tls: manifest.serving.tls,
+            epoch_s: manifest.serving.epoch_s,
+        },
         sbom: write(SBOM, sbom.as_bytes())?,
         source,
         build,

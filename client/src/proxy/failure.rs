@@ -161,6 +161,7 @@ impl From<&Refusal> for Failure {
         let code = match refusal {
             Refusal::Unattested => "unattested".to_owned(),
             Refusal::Stale => "nonce".to_owned(),
+            Refusal::TlsKey => "tls_key".to_owned(),
             Refusal::Epoch { .. } => "epoch".to_owned(),
             Refusal::Evidence(appraisal) => {
                 let mut checks = appraisal.checks().iter();

@@ -159,6 +159,7 @@ impl Shared {
             .and_then(|(_, nonce)| parse_nonce(nonce));
         let gateway = self.gateway.lock().unwrap();
         Evidence {
+            tls_public_key: Vec::new(),
             kind: Kind::None,
             key_configs: gateway.key_configs(),
             epoch: gateway.epoch().unwrap().number,

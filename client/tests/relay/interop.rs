@@ -117,6 +117,7 @@ fn our_client_their_server() {
         let asked = format!("GET {}?{}=", paths::EVIDENCE, paths::NONCE_PARAMETER);
         if let Some(rest) = head.strip_prefix(&asked) {
             let evidence = Evidence {
+                tls_public_key: Vec::new(),
                 kind: Kind::None,
                 key_configs: key_configs.clone(),
                 epoch: 1,

@@ -37,6 +37,10 @@ pub mod stream;
 pub use guest::{Machine, run};
 
 #[cfg(test)]
+mod epoch_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

@@ -11,7 +11,7 @@ use super::gate::{Admitted, Gate};
 use super::generator::{Generator, Task};
 use super::inner::{self, Wanted};
 use super::jobs::{Event, Jobs, News, Ticket};
-use super::keys::{Attester, Keys};
+use super::keys::{Attester, Keys, Lifetime};
 use super::metrics::{Gauges, Metrics};
 use super::outer::{self, Rules};
 use super::reply::Reply;
@@ -37,6 +37,8 @@ pub struct Settings {
     pub summarize: summarize::Limits,
     /// Unix time of the guest's start in seconds, or 0.
     pub start_s: u64,
+    /// How long keys are good.
+    pub keys: Lifetime,
     /// What shows which program holds the keys.
     pub attester: Attester,
     /// Who is let in.
@@ -91,6 +93,7 @@ impl<G: Generator> Server<G> {
             &mut rng,
             settings.start_s,
             now_ms,
+            settings.keys,
             settings.attester.clone(),
         );
         Self {

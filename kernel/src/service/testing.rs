@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::gate::Gate;
 use super::generator::{self, Generator, ModelInfo, Progress, Task};
-use super::keys::Attester;
+use super::keys::{Attester, Lifetime};
 use super::server::{OVERFLOW_PLACES, Server, Settings};
 use crate::device::virtio::PciTransport;
 use crate::entropy::Drbg;
@@ -25,6 +25,7 @@ use crate::http;
 use crate::net::Stack;
 use crate::net::lan::{Client, Lan};
 use crate::platform::Evidence;
+use crate::tls::{Identity, Tls};
 
 /// A model that repeats what it was told, see [`Script`].
 pub(super) struct Parrot {
@@ -168,6 +169,7 @@ pub(super) struct World {
     pub(super) lan: Lan,
     pub(super) stack: Stack<PciTransport>,
     pub(super) server: Server<Parrot>,
+    pub(super) tls: Option<Tls>,
     /// Jobs that hold memory at the moment.
     pub(super) live: Rc<Cell<usize>>,
     /// Most jobs that have room in the model at one time.
@@ -193,20 +195,41 @@ impl World {
     }
 
     pub(super) fn with_gate(has_model: bool, gate: Gate) -> Self {
+        Self::build(has_model, gate, Lifetime::of_epoch(3600), None)
+    }
+
+    /// With key epochs of so many seconds.
+    pub(super) fn with_epoch(epoch_s: u32) -> Self {
+        Self::build(true, Gate::default(), Lifetime::of_epoch(epoch_s), None)
+    }
+
+    /// With TLS on the port.
+    pub(super) fn with_tls(identity: &Identity) -> Self {
+        let lifetime = Lifetime::of_epoch(3600);
+        Self::build(true, Gate::default(), lifetime, Some(identity))
+    }
+
+    fn build(has_model: bool, gate: Gate, keys: Lifetime, identity: Option<&Identity>) -> Self {
         let settings = Settings {
             connections: 64,
             request_bytes: 256 * 1024,
             http: http::Limits::default(),
             summarize: summarize::Limits::DEFAULT,
             start_s: 1_800_000_000,
+            keys,
             attester: Attester {
                 attest: |_| Evidence::None,
+                tls_public_key: identity
+                    .map(|identity| identity.public_key().to_vec())
+                    .unwrap_or_default(),
                 enclosures: Enclosures::default(),
             },
             gate,
             heap_used: || 4711,
         };
         let places = settings.connections + OVERFLOW_PLACES;
+        let handshake_ms = settings.http.header_ms;
+        let tls = identity.map(|identity| Tls::new(identity, places, handshake_ms));
         let (lan, stack) = Lan::with_address(places);
         let live = Rc::new(Cell::new(0));
         let room = Rc::new(Cell::new(usize::MAX));
@@ -222,6 +245,7 @@ impl World {
             lan,
             stack,
             server,
+            tls,
             live,
             room,
             rng: Drbg::from_seed([2; 32]),
@@ -231,7 +255,19 @@ impl World {
     pub(super) fn turn(&mut self) {
         self.lan.turn(&mut self.stack);
         self.server.network_served(self.lan.now_us);
-        self.server.turn(&mut self.stack, self.lan.now_us / 1000);
+        self.server_turn();
+    }
+
+    /// The server's part of a turn.
+    pub(super) fn server_turn(&mut self) {
+        let now_ms = self.lan.now_us / 1000;
+        match &mut self.tls {
+            Some(tls) => {
+                let mut clear = tls.over(&mut self.stack, now_ms);
+                self.server.turn(&mut clear, now_ms)
+            }
+            None => self.server.turn(&mut self.stack, now_ms),
+        };
     }
 
     pub(super) fn turns(&mut self, count: usize) {
@@ -533,7 +569,7 @@ pub(super) fn problem(response: &bhttp::Response) -> (u16, Problem) {
     (response.status, problem)
 }
 
-fn parse_answer(mut bytes: &[u8]) -> Option<Answer> {
+pub(super) fn parse_answer(mut bytes: &[u8]) -> Option<Answer> {
     loop {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();

@@ -397,13 +397,6 @@ fn idle_connections_are_closed() {
     assert!(!world.lan.socket(client).may_recv());
 }
 
-impl World {
-    fn server_turn(&mut self) {
-        let now_ms = self.lan.now_us / 1000;
-        self.server.turn(&mut self.stack, now_ms);
-    }
-}
-
 #[test]
 fn the_engine_gets_one_step_a_turn() {
     let mut world = World::new();

@@ -16,6 +16,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use cloister_boot::manifest::Serving;
 use cloister_client::follow::FollowError;
 use cloister_client::monitor::StateError;
 use cloister_client::remote_log::LogLocation;
@@ -58,6 +59,8 @@ pub struct Request {
     pub model: Option<PathBuf>,
     /// The token issuer that the image names, if it does.
     pub token_issuer: Option<Issuer>,
+    /// How the image serves its port.
+    pub serving: Serving,
 }
 
 /// An audit could not be made. What is wrong with a release is not an error but a check that failed.
@@ -165,6 +168,7 @@ pub fn run(workspace: &Workspace, request: &Request) -> Result<(Report, Audited)
         published: request.published.as_deref(),
         model: request.model.as_deref(),
         token_issuer: request.token_issuer.as_ref(),
+        serving: request.serving,
     };
     rebuild.run(&mut report, &mut audited)?;
     Ok((report, audited))

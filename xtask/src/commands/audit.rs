@@ -85,5 +85,6 @@ fn request(workspace: &Workspace, arguments: &AuditArgs) -> Result<Request, Comm
             .as_deref()
             .map(super::image::token_issuer)
             .transpose()?,
+        serving: arguments.serving.into(),
     })
 }

@@ -61,6 +61,7 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
         model: &model,
         log_policy: Some(log.policy_text().map_err(PublishError::from)?),
         token_issuer: None,
+        serving: arguments.serving.into(),
         environment: Environment::of_this_process(),
     };
     let image = image_build::build_from(workspace, &inputs, &workspace.image())?;

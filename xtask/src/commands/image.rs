@@ -31,6 +31,7 @@ pub fn run(workspace: &Workspace, arguments: &ImageArgs) -> Result<Outcome, Comm
             .as_deref()
             .map(token_issuer)
             .transpose()?,
+        serving: arguments.serving.into(),
         environment: Environment::of_this_process(),
     };
     let image = image_build::build_from(workspace, &inputs, &out)?;
@@ -82,6 +83,12 @@ pub fn run(workspace: &Workspace, arguments: &ImageArgs) -> Result<Outcome, Comm
             }
         );
     }
+    let serving = &facts.serving;
+    text += &format!(
+        "  serves {}, key epochs of {} s\n",
+        if serving.tls { "TLS" } else { "plain HTTP" },
+        serving.epoch_s
+    );
     text += &format!(
         "  needs {} MiB of RAM; boot it with: cargo xtask run\n",
         facts.memory_mib

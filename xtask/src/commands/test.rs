@@ -366,7 +366,7 @@ fn emulated(workspace: &Workspace) -> Result<Verdict, CommandError> {
     if !Path::new(OVMF).is_file() {
         install::install(&install::OVMF)?;
     }
-    let mut tests = slow_tests(&["snp_emulated", "snp_hostile", "in_qemu"]);
+    let mut tests = slow_tests(&["snp_emulated", "snp_hostile", "tls_guest", "in_qemu"]);
     command(workspace, "snp-emulated", &mut tests)
 }
 

@@ -217,6 +217,9 @@ pub struct AuditArgs {
     /// Write the report as one page for a browser.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// How the release's image serves its port.
+    #[command(flatten)]
+    pub serving: crate::cli::ServingArgs,
 }
 
 fn parse_key(text: &str) -> Result<cloister_transparency::VerifierKey, String> {
