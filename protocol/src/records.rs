@@ -19,6 +19,7 @@
 //! multiple of 128 beyond.
 
 use crate::ohttp::chunked::MAX_CHUNK_BYTES;
+use alloc::vec::Vec;
 use core::fmt;
 use zeroize::Zeroizing;
 
@@ -89,9 +90,10 @@ impl fmt::Display for RecordError {
 impl core::error::Error for RecordError {}
 
 /// The record that carries the beginning of `bytes`, as much of them as fits, and how many these are.
-pub fn encode(bytes: &[u8]) -> (Zeroizing<[u8; RECORD_BYTES]>, usize) {
+pub fn encode(bytes: &[u8]) -> (Zeroizing<Vec<u8>>, usize) {
     let length = bytes.len().min(PAYLOAD_BYTES);
-    let mut record = Zeroizing::new([0; RECORD_BYTES]);
+    // Not an array: a move would leave a copy behind.
+    let mut record = Zeroizing::new(alloc::vec![0; RECORD_BYTES]);
     record[..LENGTH_BYTES].copy_from_slice(&(length as u16).to_be_bytes());
     record[LENGTH_BYTES..LENGTH_BYTES + length].copy_from_slice(&bytes[..length]);
     (record, length)
