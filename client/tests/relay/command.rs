@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::raw::{ANSWER, POST, RawGateway, answer, refusal};
 
 /// A process that is killed when dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     document: Value,
 }
 
-fn start(gateway: &str, more: &[&str]) -> Process {
+pub(crate) fn start(gateway: &str, more: &[&str]) -> Process {
     let mut child = Command::new(env!("CARGO_BIN_EXE_cloister"))
         .args([
             "relay",
@@ -37,10 +37,20 @@ fn start(gateway: &str, more: &[&str]) -> Process {
 }
 
 impl Process {
-    fn connect(&self, what: &str) -> TcpStream {
+    pub(crate) fn connect(&self, what: &str) -> TcpStream {
         let url = self.document[what].as_str().expect("an address");
         let rest = url.strip_prefix("http://").expect("http");
         TcpStream::connect(rest.split('/').next().expect("a host")).expect("it listens")
+    }
+
+    /// Memory that it has, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let mut words = line.expect("a figure").split_whitespace();
+        let digits = words.next().expect("a figure");
+        digits.parse().expect("a number")
     }
 
     fn terminate(mut self) -> (Option<i32>, String) {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod command;
+mod endurance;
 mod forwarding;
 mod gateways;
 mod interop;

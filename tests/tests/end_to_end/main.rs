@@ -5,6 +5,7 @@ mod answers;
 mod boot;
 mod endurance;
 mod http;
+mod proxied;
 mod relayed;
 mod sealed;
 mod summaries;
