@@ -3,6 +3,7 @@
 
 mod boot;
 mod endurance;
+mod hostile;
 mod http;
 mod sealed;
 mod summaries;

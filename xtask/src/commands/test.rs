@@ -334,7 +334,7 @@ fn oracle(workspace: &Workspace) -> Result<Verdict, CommandError> {
 fn end_to_end(workspace: &Workspace) -> Result<Verdict, CommandError> {
     let qemu = Qemu::find_or_install()?;
     eprintln!("QEMU {}, {}", qemu.version(), Accelerator::Tcg.describe());
-    let mut tests = slow_tests(&["end_to_end", "guest_faults", "smp"]);
+    let mut tests = slow_tests(&["end_to_end", "forgets", "guest_faults", "smp"]);
     command(workspace, "end-to-end", &mut tests)
 }
 
