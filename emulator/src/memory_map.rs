@@ -8,6 +8,8 @@ use crate::page::{LARGE_PAGE_BYTES, PAGE_BYTES};
 
 /// Firmware images end here.
 pub const ROM_END: u64 = 1 << 32;
+/// L0 puts the private backing of the guest's pages at this host address.
+pub const BACKING: u64 = 0x1_0600_0000;
 /// The window of the legacy video card is no memory.
 const VIDEO: core::ops::Range<u64> = 0xa_0000..0xc_0000;
 

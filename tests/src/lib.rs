@@ -2,5 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod guests;
+pub mod known_exchange;
+pub mod monitor;
+pub mod private_keys;
 pub mod raw;
 pub mod sealed;
+pub mod secrets;

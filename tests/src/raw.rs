@@ -121,6 +121,7 @@ fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> usize {
             read
         }
         Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+        Err(error) if error.kind() == ErrorKind::Interrupted => read_some(stream, bytes),
         Err(error) => panic!("reading after {} bytes: {error}", bytes.len()),
     }
 }

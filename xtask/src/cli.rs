@@ -355,6 +355,8 @@ pub enum BenchSubject {
     Guest,
     /// What the protocol costs for each request, as a host process: microseconds, beside other programs.
     Protocol,
+    /// Many requests to a guest with the generated model `fixture`: none lost, none answered twice, memory flat, times.
+    Service,
 }
 
 /// Another program to compare with.
@@ -396,7 +398,7 @@ pub struct BenchArgs {
     /// What is measured.
     #[arg(value_enum)]
     pub subject: BenchSubject,
-    /// Kind of machine (boot and guest only).
+    /// Kind of machine (boot, guest and service only).
     #[arg(long, value_enum, default_value_t)]
     pub tee: Tee,
     /// Compare with another program, in the same run on the same file; may be repeated (engine only).
@@ -411,6 +413,15 @@ pub struct BenchArgs {
     /// Threads of the engine, also several numbers with commas between; or virtual CPUs of the guest.
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub threads: Vec<u32>,
+    /// Requests in all (service only).
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub requests: u32,
+    /// Clients that ask at the same time (service only).
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub connections: u32,
+    /// Of so many requests one is for a summary, the others list the models (service only).
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub summary_every: u32,
 }
 
 impl BenchArgs {

@@ -27,6 +27,7 @@ pub mod qemu;
 pub mod release;
 pub mod reproduce;
 pub mod sbom;
+pub mod service_bench;
 mod statistics;
 pub mod tcb;
 pub mod workspace;

@@ -1,5 +1,6 @@
 //! L0's memory: an identity map, and the places above 4 GiB that the guest does not know of.
 
+pub(crate) use cloister_emulator::memory_map::BACKING;
 use cloister_emulator::nested::TableMemory;
 use cloister_emulator::page::{PAGE_BYTES, Page};
 use cloister_emulator::rmp::Entry;
@@ -15,8 +16,6 @@ pub(crate) const RMP_ENTRIES: usize = 1 << 20;
 pub(crate) const FIRMWARE: u64 = 0x1_0400_0000;
 /// Bytes for it.
 pub(crate) const FIRMWARE_BYTES: u64 = 16 << 20;
-/// Private backing of the guest's pages.
-pub(crate) const BACKING: u64 = 0x1_0600_0000;
 
 /// End of L0's identity map, see `start.s`. Devices with 64-bit windows lie far above memory.
 pub(crate) const MAPPED_END: u64 = 2 << 40;

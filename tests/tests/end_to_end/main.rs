@@ -4,6 +4,7 @@
 mod answers;
 mod boot;
 mod endurance;
+mod hostile;
 mod http;
 mod proxied;
 mod relayed;

@@ -21,6 +21,7 @@ use crate::pack_bench;
 use crate::progress::Phase;
 use crate::protocol_bench;
 use crate::qemu::{Guest, GuestOptions, Qemu, Times};
+use crate::service_bench::{self, Load};
 use crate::statistics::median;
 use crate::workspace::{Workspace, cargo};
 
@@ -47,6 +48,7 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
         BenchSubject::Protocol => ("protocol", protocol_bench::run(arguments)?),
         BenchSubject::Boot => ("boot", boot(workspace, arguments)?),
         BenchSubject::Guest => ("guest", guest(workspace, arguments)?),
+        BenchSubject::Service => ("service", service(workspace, arguments)?),
     };
     keep(&workspace.bench(), name, &outcome.json)?;
     Ok(outcome)
@@ -234,6 +236,35 @@ fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comman
         json,
         success: true,
     })
+}
+
+/// Many requests to a guest.
+fn service(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
+    let cpus = one(&arguments.threads, "--threads")?;
+    let platform = platform(workspace, arguments.tee)?;
+    let qemu = Qemu::find_or_install()?;
+    let folder = workspace.cloister().join("bench-image/fixture");
+    let image = image_build::build(workspace, &ModelChoice::Fixture, &folder)?;
+    let options = GuestOptions {
+        cpus,
+        ..image.guest_options(platform.clone())
+    };
+    let policy = attestation::policy(&platform, &image, cpus, None)?;
+    let mut guest = Guest::start(&qemu, &options)?;
+    guest.wait_ready(READY_TIMEOUT)?;
+    let load = Load {
+        requests: arguments.requests as usize,
+        connections: arguments.connections as usize,
+        summary_every: arguments.summary_every as usize,
+    };
+    let mut outcome = service_bench::run(&guest, &policy, load)?;
+    outcome.text = format!(
+        "Guest with fixture and {cpus} virtual CPUs on platform {}, {}:\n{}",
+        platform.name(),
+        platform.accelerator().describe(),
+        outcome.text
+    );
+    Ok(outcome)
 }
 
 struct Asked {

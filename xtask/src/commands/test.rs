@@ -356,7 +356,7 @@ fn openai(workspace: &Workspace, client: openai_clients::Client) -> Result<Verdi
 fn end_to_end(workspace: &Workspace) -> Result<Verdict, CommandError> {
     let qemu = Qemu::find_or_install()?;
     eprintln!("QEMU {}, {}", qemu.version(), Accelerator::Tcg.describe());
-    let mut tests = slow_tests(&["end_to_end", "guest_faults", "smp"]);
+    let mut tests = slow_tests(&["end_to_end", "forgets", "guest_faults", "smp"]);
     command(workspace, "end-to-end", &mut tests)
 }
 

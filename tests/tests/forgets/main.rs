@@ -1,0 +1,38 @@
+//! The guest forgets, and lets nothing out: its whole memory and everything that leaves it is searched for what was in
+//! requests, after requests of every fate. The same searches find it where it has to be.
+
+mod canary;
+mod epochs;
+mod fates;
+mod memory;
+mod reference;
+mod wire;
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cloister_emulator::memory_map::BACKING;
+use cloister_tests::guests::{emulated_platform, fixture_image, options};
+use xtask::qemu::{GuestOptions, Platform};
+
+/// One guest at a time: each keeps a processor busy, and so does a search.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A plain guest, and where its memory is.
+fn plain() -> (GuestOptions, Vec<Range<u64>>) {
+    let options = options(fixture_image());
+    let all = 0..options.memory_mib << 20;
+    (options, Vec::from([all]))
+}
+
+/// A guest on the emulated SNP platform. Pages that it shares lie where QEMU's devices find them, private ones in the
+/// hypervisor's memory.
+fn emulated() -> (GuestOptions, Vec<Range<u64>>) {
+    let platform = Platform::SnpEmulated(emulated_platform().clone());
+    let options = fixture_image().guest_options(platform);
+    let bytes = options.memory_mib.next_multiple_of(2) << 20;
+    (options, vec![0..bytes, BACKING..BACKING + bytes])
+}
