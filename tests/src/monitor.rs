@@ -96,11 +96,16 @@ impl Monitor {
 
     /// Physical memory, all of it at one moment, one range behind the other.
     pub fn memory(&mut self, ranges: &[Range<u64>]) -> Vec<u8> {
+        self.look(ranges, |memory| memory)
+    }
+
+    /// The same; the guest stands still until it has been looked at.
+    pub fn look<T>(&mut self, ranges: &[Range<u64>], look: impl FnOnce(Vec<u8>) -> T) -> T {
         self.execute("stop", json!({}));
         let parts = ranges.iter().map(|range| self.save(range));
-        let memory = parts.collect::<Vec<_>>().concat();
+        let seen = look(parts.collect::<Vec<_>>().concat());
         self.execute("cont", json!({}));
-        memory
+        seen
     }
 
     fn save(&mut self, range: &Range<u64>) -> Vec<u8> {

@@ -174,11 +174,11 @@ fn watch(
         let mut stream = begin(subject.port(), &exchange.sealed);
         wait_for(subject.port(), "cloister_jobs_running", |jobs| jobs == 1);
         loop {
-            let memory = subject.memory();
+            let ranges = subject.ranges;
+            let found = subject.monitor.look(ranges, |memory| now.find(&memory));
             if metric(subject.port(), "cloister_jobs_running") == 0 {
                 break;
             }
-            let found = now.find(&memory);
             seen.extend(
                 NAMES
                     .into_iter()
