@@ -13,6 +13,7 @@ use getrandom::SysRng;
 use rand_core::{TryRng, UnwrapErr};
 
 use crate::policy::{Attestation, Policy, Refusal};
+use crate::tokens::{Purse, PurseError, with_token};
 use crate::transport::{Answer, Transport, TransportError};
 
 /// A server whose evidence passed the policy.
@@ -21,6 +22,7 @@ pub struct Client {
     policy: Policy,
     attestation: Attestation,
     keys: ohttp::Client,
+    purse: Purse,
 }
 
 /// A request failed. [`ClientError::Refused`] means that nothing of it was sent.
@@ -54,6 +56,9 @@ pub enum ClientError {
     /// The answer is not the JSON that was asked for.
     #[error("the server's answer is not the JSON that was asked for: {0}")]
     Json(#[from] JsonError),
+    /// The server asks for an anonymous token, and there is none.
+    #[error(transparent)]
+    Tokens(#[from] PurseError),
     /// The server says what went wrong.
     #[error("{}", describe(.problem, *.sealed))]
     Problem {
@@ -95,7 +100,15 @@ impl Client {
             policy,
             attestation,
             keys,
+            purse: Purse::default(),
         })
+    }
+
+    /// The same client with anonymous tokens, for servers that ask for them. They are sent inside the encapsulation.
+    #[must_use]
+    pub fn with_tokens(mut self, purse: Purse) -> Self {
+        self.purse = purse;
+        self
     }
 
     /// What is known about the server.
@@ -121,9 +134,38 @@ impl Client {
         Ok(models::Models::from_json(&content)?)
     }
 
-    /// Sends one inner request and returns the content of the answer to it. A key that the server no longer has is
-    /// fetched anew, once, and its evidence is appraised like the first.
+    /// Sends one inner request and returns the content of the answer to it, with a token if there is one. A server that
+    /// asks for another gets it, once.
     fn exchange(&mut self, message: &bhttp::Request) -> Result<Vec<u8>, ClientError> {
+        let makes_work = message.method == "POST";
+        let token = match makes_work {
+            true => self.purse.take(self.transport.base())?,
+            false => None,
+        };
+        let mut response = match &token {
+            Some(token) => self.send_anew(&with_token(message, token)?)?,
+            None => self.send_anew(message)?,
+        };
+        let server = self.transport.base();
+        if let Some(token) = self.purse.meet(server, &response, token.as_ref())? {
+            response = self.send_anew(&with_token(message, &token)?)?;
+        }
+        match response.status {
+            200 => Ok(std::mem::take(&mut *response.content)),
+            status => {
+                let problem = Problem::from_json(&response.content)
+                    .unwrap_or_else(|_| Problem::from_status(status));
+                Err(ClientError::Problem {
+                    problem,
+                    sealed: true,
+                })
+            }
+        }
+    }
+
+    /// Sends one inner request. A key that the server no longer has is fetched anew, once, and its evidence is appraised
+    /// like the first; a token in the request was not seen by anyone then.
+    fn send_anew(&mut self, message: &bhttp::Request) -> Result<bhttp::Response, ClientError> {
         let padded = message.encode_padded()?;
         match self.send(&padded) {
             Err(ClientError::Problem {
@@ -137,7 +179,7 @@ impl Client {
         }
     }
 
-    fn send(&self, padded: &[u8]) -> Result<Vec<u8>, ClientError> {
+    fn send(&self, padded: &[u8]) -> Result<bhttp::Response, ClientError> {
         let (sealed, opener) = self.keys.encapsulate(&mut UnwrapErr(SysRng), padded)?;
         let answer = self
             .transport
@@ -156,18 +198,7 @@ impl Client {
             media::OHTTP_RESPONSE,
         )?;
         let opened = opener.open(&answer.body)?;
-        let mut response = bhttp::Response::decode(&opened, &bhttp::Limits::DEFAULT)?;
-        match response.status {
-            200 => Ok(std::mem::take(&mut *response.content)),
-            status => {
-                let problem = Problem::from_json(&response.content)
-                    .unwrap_or_else(|_| Problem::from_status(status));
-                Err(ClientError::Problem {
-                    problem,
-                    sealed: true,
-                })
-            }
-        }
+        Ok(bhttp::Response::decode(&opened, &bhttp::Limits::DEFAULT)?)
     }
 }
 

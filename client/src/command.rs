@@ -10,9 +10,11 @@ use cloister_protocol::api::summarize::{Message, Request, Response, Style};
 use indicatif::ProgressBar;
 use serde_json::json;
 
+use crate::issuer::{self, IssuerArguments, IssuerCommandError};
 use crate::messages::{self, Format, MessagesError};
 use crate::monitor::{self, MonitorArguments, MonitorCommandError};
 use crate::policy_arguments::{PolicyArguments, PolicyError};
+use crate::token_arguments::{TokenArgumentError, TokenArguments};
 use crate::verify::{self, Verify, VerifyError};
 use crate::witness::{self, WitnessArguments, WitnessCommandError};
 use crate::{Client, ClientError, Policy};
@@ -46,6 +48,9 @@ enum Command {
     /// Witness logs: cosign what only grows.
     #[command(after_help = witness::help())]
     Witness(WitnessArguments),
+    /// Issue anonymous tokens to clients, for servers that ask for them.
+    #[command(after_help = issuer::help())]
+    Issuer(IssuerArguments),
     /// Follow a log: print what is new, raise what is unexpected.
     #[command(after_help = monitor::help())]
     Monitor(MonitorArguments),
@@ -66,6 +71,10 @@ Nothing is sent before the server's evidence is accepted, and with it the proof 
 is in none needs --without-log and --measurement. With --log the log is read too, and an image that it has withdrawn since
 is refused. On platform plain there is no evidence (--insecure-no-attestation), on
 the emulated SNP platform it is that of your own keys (--trust-emulated-root).
+
+A server may ask for an anonymous token with each request; it is sent sealed, and only the server sees it:
+  cloister ask --server http://127.0.0.1:8080 --messages thread.json ... \\
+    --tokens tokens --issuer http://127.0.0.1:7010 --credential ana.credential
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was sent).";
 
@@ -94,6 +103,8 @@ struct Ask {
     json: bool,
     #[command(flatten)]
     policy: PolicyArguments,
+    #[command(flatten)]
+    tokens: TokenArguments,
     /// Accept a server that proves nothing about itself. Whoever runs it can read the messages. For tests.
     #[arg(long)]
     insecure_no_attestation: bool,
@@ -120,6 +131,10 @@ enum CommandError {
     Witness(#[from] WitnessCommandError),
     #[error(transparent)]
     Monitor(#[from] MonitorCommandError),
+    #[error(transparent)]
+    Issuer(#[from] IssuerCommandError),
+    #[error(transparent)]
+    Tokens(#[from] TokenArgumentError),
     #[error("cannot write the result: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -146,6 +161,12 @@ pub fn main() -> ExitCode {
         Command::Witness(arguments) => (
             arguments.json,
             witness::run(&arguments)
+                .map(|()| true)
+                .map_err(CommandError::from),
+        ),
+        Command::Issuer(arguments) => (
+            arguments.json,
+            issuer::run(&arguments)
                 .map(|()| true)
                 .map_err(CommandError::from),
         ),
@@ -177,7 +198,9 @@ fn ask(ask: &Ask) -> Result<(), CommandError> {
         accept_unattested: ask.insecure_no_attestation,
         ..ask.policy.policy()?
     };
-    let mut client = Client::connect(&ask.server, Duration::from_secs(ask.timeout), policy)?;
+    let purse = ask.tokens.purse()?;
+    let timeout = Duration::from_secs(ask.timeout);
+    let mut client = Client::connect(&ask.server, timeout, policy)?.with_tokens(purse);
     let started = Instant::now();
     let spinner = waiting_spinner();
     let response = client.summarize(&request);

@@ -20,6 +20,7 @@
 mod client;
 pub mod command;
 pub mod follow;
+pub mod issuer;
 mod keys;
 mod log_arguments;
 pub mod log_view;
@@ -28,6 +29,9 @@ pub mod monitor;
 mod policy;
 mod policy_arguments;
 pub mod remote_log;
+mod serving;
+mod token_arguments;
+pub mod tokens;
 mod transport;
 mod verify;
 pub mod witness;

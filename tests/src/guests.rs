@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cloister_client::{Client, Policy};
-use xtask::image_build::{self, Image};
+use cloister_tokens::origin::Issuer;
+use xtask::guest_build::Environment;
+use xtask::image_build::{self, Image, ImageInputs};
 use xtask::models::ModelChoice;
 use xtask::qemu::{
     Accelerator, EmulatedPlatform, Guest, GuestError, GuestOptions, Platform, Qemu, Stop,
@@ -66,9 +68,24 @@ pub fn tiny_image() -> &'static Image {
     IMAGE.get_or_init(|| build("tiny"))
 }
 
+/// An image with the generated model that demands this issuer's tokens.
+pub fn image_with_tokens(issuer: Issuer) -> Image {
+    let _one = lock(&BUILDING);
+    let inputs = ImageInputs {
+        model: &ModelChoice::Fixture,
+        log_policy: None,
+        token_issuer: Some(issuer),
+        environment: Environment::of_this_process(),
+    };
+    let folder = workspace().cloister().join("test-images").join("tokens");
+    image_build::build_from(workspace(), &inputs, &folder)
+        .unwrap_or_else(|error| panic!("image with tokens: {error}"))
+}
+
+/// One build at a time: they share folders.
+static BUILDING: Mutex<()> = Mutex::new(());
+
 fn build(model: &str) -> Image {
-    // One build at a time: they share folders.
-    static BUILDING: Mutex<()> = Mutex::new(());
     let _one = lock(&BUILDING);
     let model: ModelChoice = model.parse().expect("a known model");
     let folder = workspace()

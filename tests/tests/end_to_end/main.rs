@@ -6,3 +6,4 @@ mod endurance;
 mod http;
 mod sealed;
 mod summaries;
+mod tokens;

@@ -87,6 +87,6 @@ impl Stop {
 }
 
 /// For a few connections, or none: everything in one thread.
-pub(super) fn runtime() -> io::Result<runtime::Runtime> {
+pub(crate) fn runtime() -> io::Result<runtime::Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
