@@ -11,6 +11,7 @@ use cloister_protocol::evidence::{self, Evidence, EvidenceError};
 use cloister_protocol::keyconfig::{self, KeyConfigError, KeyConfigList};
 use cloister_protocol::ohttp::{self, OhttpError};
 use cloister_protocol::records::RecordError;
+use cloister_tokens::Token;
 use getrandom::SysRng;
 use rand_core::{TryRng, UnwrapErr};
 use zeroize::Zeroizing;
@@ -18,13 +19,17 @@ use zeroize::Zeroizing;
 use crate::policy::{Attestation, Policy, Refusal};
 use crate::stream::ReplyStream;
 use crate::summary_stream::SummaryStream;
+use crate::tokens::{Purse, PurseError, with_token};
 use crate::transport::{Answer, Transport, TransportError};
 use crate::way::Way;
 
 /// A server whose evidence passed the policy. Several threads may ask at one time.
 pub struct Client {
+    /// Its address, however it is reached: tokens are kept by it.
+    server: String,
     policy: Policy,
     session: Mutex<Arc<Session>>,
+    purse: Mutex<Purse>,
 }
 
 /// Keys, what they were accepted for, and the connections that the evidence came over.
@@ -71,6 +76,9 @@ pub enum ClientError {
     /// The answer is not the JSON that was asked for.
     #[error("the server's answer is not the JSON that was asked for: {0}")]
     Json(#[from] JsonError),
+    /// The server asks for an anonymous token, and there is none.
+    #[error(transparent)]
+    Tokens(#[from] PurseError),
     /// The server says what went wrong.
     #[error("{}", describe(.problem, *.sealed))]
     Problem {
@@ -112,8 +120,21 @@ impl Client {
     /// The same for a server that is reached as `way` says, through a relay for example.
     pub fn connect_by(way: &Way, timeout: Duration, policy: Policy) -> Result<Self, ClientError> {
         let session = Session::begin(way.transport(timeout)?, &policy)?;
-        let session = Mutex::new(Arc::new(session));
-        Ok(Self { policy, session })
+        Ok(Self {
+            server: way.server.trim_end_matches('/').to_owned(),
+            policy,
+            session: Mutex::new(Arc::new(session)),
+            purse: Mutex::default(),
+        })
+    }
+
+    /// The same client with anonymous tokens, for servers that ask for them. They are sent inside the encapsulation.
+    #[must_use]
+    pub fn with_tokens(self, purse: Purse) -> Self {
+        Self {
+            purse: Mutex::new(purse),
+            ..self
+        }
     }
 
     /// What is known about the server, as of the keys in use.
@@ -149,23 +170,69 @@ impl Client {
     }
 
     /// Sends any inner request, padded, and returns the answer to it, whatever its status. A key that the server no
-    /// longer has, of HPKE or of TLS, is fetched anew, once, and its evidence is appraised like the first.
+    /// longer has, of HPKE or of TLS, is fetched anew, once, and its evidence is appraised like the first; a token in the
+    /// request was not seen by anyone then. What makes work is sent with a token, if there is one, and once more with
+    /// another if the server asks for that.
     ///
     /// # Errors
     /// [`ClientError`]; problems that the server tells inside the encapsulation are answers, not errors.
     pub fn send(&self, request: &bhttp::Request) -> Result<bhttp::Response, ClientError> {
-        let padded = request.encode_padded()?;
-        self.with_session(|session| session.exchange(&padded))
+        let token = self.token_for(request)?;
+        let response = self.send_with(request, token.as_ref())?;
+        let other = self.purse().meet(&self.server, &response, token.as_ref())?;
+        match other {
+            Some(other) => self.send_with(request, Some(&other)),
+            None => Ok(response),
+        }
     }
 
     /// Sends any inner request, padded, and returns the answer as it arrives, in records of one size at the server's
-    /// ticks. Waits until status and fields of the answer are there. Keys are renewed as in [`Client::send`].
+    /// ticks. Waits until status and fields of the answer are there. Keys are renewed and tokens spent as in
+    /// [`Client::send`].
     ///
     /// # Errors
     /// [`ClientError`]; problems that the server tells inside the encapsulation are answers, not errors.
     pub fn stream(&self, request: &bhttp::Request) -> Result<ReplyStream, ClientError> {
-        let padded = request.encode_padded()?;
+        let token = self.token_for(request)?;
+        let reply = self.stream_with(request, token.as_ref())?;
+        let other = self
+            .purse()
+            .meet(&self.server, reply.head(), token.as_ref())?;
+        match other {
+            Some(other) => self.stream_with(request, Some(&other)),
+            None => Ok(reply),
+        }
+    }
+
+    fn send_with(
+        &self,
+        request: &bhttp::Request,
+        token: Option<&Token>,
+    ) -> Result<bhttp::Response, ClientError> {
+        let padded = encode(request, token)?;
+        self.with_session(|session| session.exchange(&padded))
+    }
+
+    fn stream_with(
+        &self,
+        request: &bhttp::Request,
+        token: Option<&Token>,
+    ) -> Result<ReplyStream, ClientError> {
+        let padded = encode(request, token)?;
         self.with_session(|session| session.open_stream(&padded))
+    }
+
+    /// A token for a request that makes work.
+    fn token_for(&self, request: &bhttp::Request) -> Result<Option<Token>, ClientError> {
+        match request.method.as_str() {
+            "POST" => Ok(self.purse().take(&self.server)?),
+            _ => Ok(None),
+        }
+    }
+
+    fn purse(&self) -> MutexGuard<'_, Purse> {
+        // A token is out of it, or in it.
+        self.purse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The answer to an inner request; a status other than 200 is an error.
@@ -252,6 +319,17 @@ impl Session {
         expect_type(&self.transport, "POST", path, &answer.media_type, expected)?;
         ReplyStream::begin(answer, opener)
     }
+}
+
+/// A request with its token, padded.
+fn encode(
+    request: &bhttp::Request,
+    token: Option<&Token>,
+) -> Result<Zeroizing<Vec<u8>>, ClientError> {
+    Ok(match token {
+        Some(token) => with_token(request, token)?.encode_padded()?,
+        None => request.encode_padded()?,
+    })
 }
 
 /// What the server's own limit on tokens is, only it knows.

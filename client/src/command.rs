@@ -11,12 +11,14 @@ use cloister_protocol::api::summarize::{Message, Request, Style, Usage};
 use indicatif::ProgressBar;
 use serde_json::json;
 
+use crate::issuer::{self, IssuerArguments, IssuerCommandError};
 use crate::messages::{self, Format, MessagesError};
 use crate::monitor::{self, MonitorArguments, MonitorCommandError};
 use crate::policy_arguments::{PolicyArguments, PolicyError};
 use crate::proxy::{self, ProxyArguments, ProxyCommandError};
 use crate::relay::{self, RelayArguments, RelayCommandError};
 use crate::rewriting::{self, Rewrite};
+use crate::token_arguments::{TokenArgumentError, TokenArguments};
 use crate::verify::{self, Verify, VerifyError};
 use crate::way::Way;
 use crate::witness::{self, WitnessArguments, WitnessCommandError};
@@ -54,6 +56,9 @@ enum Command {
     /// Witness logs: cosign what only grows.
     #[command(after_help = witness::help())]
     Witness(WitnessArguments),
+    /// Issue anonymous tokens to clients, for servers that ask for them.
+    #[command(after_help = issuer::help())]
+    Issuer(IssuerArguments),
     /// Follow a log: print what is new, raise what is unexpected.
     #[command(after_help = monitor::help())]
     Monitor(MonitorArguments),
@@ -82,6 +87,10 @@ is refused. On platform plain there is no evidence (--insecure-no-attestation), 
 the emulated SNP platform it is that of your own keys (--trust-emulated-root).
 With --relay everything goes to an Oblivious HTTP relay, evidence too, so that the server does not learn who asks. What is
 checked is the same: the relay cannot read, answer or change anything, but it chooses which server it passes requests to.
+
+A server may ask for an anonymous token with each request; it is sent sealed, and only the server sees it:
+  cloister ask --server http://127.0.0.1:8080 --messages thread.json ... \\
+    --tokens tokens --issuer http://127.0.0.1:7010 --credential ana.credential
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was sent).";
 
@@ -113,6 +122,8 @@ struct Ask {
     json: bool,
     #[command(flatten)]
     policy: PolicyArguments,
+    #[command(flatten)]
+    tokens: TokenArguments,
     /// Accept a server that proves nothing about itself. Whoever runs it can read the messages. For tests.
     #[arg(long)]
     insecure_no_attestation: bool,
@@ -145,6 +156,10 @@ pub(crate) enum CommandError {
     Relay(#[from] RelayCommandError),
     #[error(transparent)]
     Proxy(#[from] ProxyCommandError),
+    #[error(transparent)]
+    Issuer(#[from] IssuerCommandError),
+    #[error(transparent)]
+    Tokens(#[from] TokenArgumentError),
     #[error("standard input or output: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -182,6 +197,12 @@ pub fn main() -> ExitCode {
                 .map(|()| true)
                 .map_err(CommandError::from),
         ),
+        Command::Issuer(arguments) => (
+            arguments.json,
+            issuer::run(&arguments)
+                .map(|()| true)
+                .map_err(CommandError::from),
+        ),
         Command::Relay(arguments) => (
             arguments.json,
             relay::run(&arguments)
@@ -216,7 +237,9 @@ fn ask(ask: &Ask) -> Result<(), CommandError> {
         accept_unattested: ask.insecure_no_attestation,
         ..ask.policy.policy()?
     };
-    let client = Client::connect_by(&ask.way, Duration::from_secs(ask.timeout), policy)?;
+    let purse = ask.tokens.purse()?;
+    let timeout = Duration::from_secs(ask.timeout);
+    let client = Client::connect_by(&ask.way, timeout, policy)?.with_tokens(purse);
     let started = Instant::now();
     if ask.stream {
         let (usage, model) = show(&client, &request)?;

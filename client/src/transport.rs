@@ -235,8 +235,23 @@ impl Transport {
         media_type: &str,
         body: &[u8],
     ) -> Result<Answer, TransportError> {
+        self.post_as(path, media_type, body, None)
+    }
+
+    /// The same with an `Authorization` field.
+    pub(crate) fn post_as(
+        &self,
+        path: &str,
+        media_type: &str,
+        body: &[u8],
+        authorization: Option<&str>,
+    ) -> Result<Answer, TransportError> {
         let url = self.url(path);
-        let outcome = self.agent.post(&url).content_type(media_type).send(body);
+        let mut request = self.agent.post(&url).content_type(media_type);
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        let outcome = request.send(body);
         outcome
             .and_then(|response| read(response, MAX_BODY_BYTES))
             .map_err(|error| exchange_error("POST", url, &error))

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use cloister_boot::manifest::Serving;
 use cloister_client::{Client, Policy};
+use cloister_tokens::origin::Issuer;
 use xtask::guest_build::Environment;
 use xtask::image_build::{self, Image, ImageInputs};
 use xtask::models::ModelChoice;
@@ -75,14 +76,19 @@ pub fn tls_image() -> &'static Image {
         tls: true,
         epoch_s: 20,
     };
-    IMAGE.get_or_init(|| build_serving("fixture", "tls", serving))
+    IMAGE.get_or_init(|| build_with("fixture", "tls", None, serving))
+}
+
+/// An image with the generated model that demands this issuer's tokens.
+pub fn image_with_tokens(issuer: Issuer) -> Image {
+    build_with("fixture", "tokens", Some(issuer), Serving::default())
 }
 
 fn build(model: &str) -> Image {
-    build_serving(model, model, Serving::default())
+    build_with(model, model, None, Serving::default())
 }
 
-fn build_serving(model: &str, name: &str, serving: Serving) -> Image {
+fn build_with(model: &str, name: &str, token_issuer: Option<Issuer>, serving: Serving) -> Image {
     // One build at a time: they share folders.
     static BUILDING: Mutex<()> = Mutex::new(());
     let _one = lock(&BUILDING);
@@ -91,7 +97,7 @@ fn build_serving(model: &str, name: &str, serving: Serving) -> Image {
     let inputs = ImageInputs {
         model: &model,
         log_policy: None,
-        token_issuer: None,
+        token_issuer,
         serving,
         environment: Environment::of_this_process(),
     };

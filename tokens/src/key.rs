@@ -133,7 +133,9 @@ impl TokenKey {
             .is_ok()
     }
 
-    fn modulus(&self) -> &[u8] {
+    /// The modulus, big-endian.
+    #[must_use]
+    pub fn modulus(&self) -> &[u8] {
         &self.spki[PREFIX.len()..][..RSA_BYTES]
     }
 

@@ -6,6 +6,8 @@
 //! | `FILE.vkey` | the verifier key, which has the key's name and type |
 //!
 //! Files that `openssl genpkey -algorithm ed25519` made are read too, once there is a `FILE.vkey` beside them.
+//!
+//! Keys of other kinds are kept in such files by [`create_pkcs8`] and [`load_pkcs8`], which look no further than PKCS #8.
 
 use crate::key::{KeyError, KeyType, MAX_KEY_TEXT_BYTES, SEED_BYTES, SigningKey, VerifierKey};
 use pkcs8::der::asn1::OctetStringRef;
@@ -88,7 +90,7 @@ pub enum KeyFileError {
     },
     /// A passphrase without characters protects nothing.
     EmptyPassphrase,
-    /// The file is not an Ed25519 key in PKCS #8, or asks for too much work.
+    /// The file is not a key in PKCS #8 of the kind that is needed, or asks for too much work.
     Format {
         /// The key's file.
         path: PathBuf,
@@ -149,7 +151,7 @@ impl fmt::Display for KeyFileError {
             Self::Format { path, reason } => {
                 write!(
                     f,
-                    "{} is not an Ed25519 key in PKCS #8: {reason}",
+                    "{} is not a key in PKCS #8 of the kind that is needed: {reason}",
                     path.display()
                 )
             }
@@ -214,7 +216,8 @@ pub fn generate(
 /// [`KeyFileError`].
 pub fn load(path: &Path, passphrase: Option<&str>) -> Result<SigningKey, KeyFileError> {
     let pem = read_private(path)?;
-    let seed = from_pem(path, &pem, passphrase)?;
+    let document = from_pem(path, &pem, passphrase)?;
+    let seed = from_der(path, document.as_bytes())?;
     let verifier = load_verifier(path)?;
     let key = SigningKey::from_seed(verifier.name(), verifier.key_type(), &seed);
     match key {
@@ -224,6 +227,32 @@ pub fn load(path: &Path, passphrase: Option<&str>) -> Result<SigningKey, KeyFile
             verifier: verifier_path(path),
         }),
     }
+}
+
+/// Writes a private key of any kind, PKCS #8 in DER, into a new file of mode 0600, in a folder that is made with mode 0700
+/// where it is not there. With a passphrase it is encrypted.
+///
+/// # Errors
+/// [`KeyFileError`]; no file is left then.
+pub fn create_pkcs8(path: &Path, der: &[u8], passphrase: Option<&str>) -> Result<(), KeyFileError> {
+    let info = PrivateKeyInfoRef::from_der(der).map_err(|error| format_error(path, &error))?;
+    let pem = info_to_pem(path, &info, passphrase)?;
+    create_folder(path)?;
+    create(path, 0o600, pem.as_bytes())?;
+    sync_folder(path)
+}
+
+/// Reads a private key of any kind: PKCS #8 in DER. A passphrase that is not needed is not looked at.
+///
+/// # Errors
+/// [`KeyFileError`].
+pub fn load_pkcs8(
+    path: &Path,
+    passphrase: Option<&str>,
+) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    let pem = read_private(path)?;
+    let document = from_pem(path, &pem, passphrase)?;
+    Ok(Zeroizing::new(document.as_bytes().to_vec()))
 }
 
 /// Reads the verifier key beside a private key, or the one in a file of its own whose name ends in `.vkey`. The private
@@ -265,7 +294,15 @@ fn to_pem(
         parameters: None,
     };
     // Version 1, without the public key: OpenSSL 3.0 reads no other.
-    let info = PrivateKeyInfoRef::new(algorithm, octets);
+    info_to_pem(path, &PrivateKeyInfoRef::new(algorithm, octets), passphrase)
+}
+
+fn info_to_pem(
+    path: &Path,
+    info: &PrivateKeyInfoRef<'_>,
+    passphrase: Option<&str>,
+) -> Result<Zeroizing<String>, KeyFileError> {
+    let failed = |error: pkcs8::Error| format_error(path, &error);
     let (document, label) = match passphrase {
         Some("") => return Err(KeyFileError::EmptyPassphrase),
         Some(passphrase) => (
@@ -273,7 +310,7 @@ fn to_pem(
             EncryptedPrivateKeyInfoRef::PEM_LABEL,
         ),
         None => (
-            SecretDocument::encode_msg(&info).map_err(|error| failed(error.into()))?,
+            SecretDocument::encode_msg(info).map_err(|error| failed(error.into()))?,
             PrivateKeyInfoRef::PEM_LABEL,
         ),
     };
@@ -282,15 +319,16 @@ fn to_pem(
         .map_err(|error| failed(error.into()))
 }
 
+/// The PKCS #8, decrypted.
 fn from_pem(
     path: &Path,
     pem: &str,
     passphrase: Option<&str>,
-) -> Result<Zeroizing<[u8; SEED_BYTES]>, KeyFileError> {
+) -> Result<SecretDocument, KeyFileError> {
     let (label, document) =
         SecretDocument::from_pem(pem).map_err(|error| format_error(path, &error))?;
     if label == PrivateKeyInfoRef::PEM_LABEL {
-        return from_der(path, document.as_bytes());
+        return Ok(document);
     }
     if label != EncryptedPrivateKeyInfoRef::PEM_LABEL {
         return Err(format_error(path, &format_args!("it is a {label}")));
@@ -304,7 +342,7 @@ fn from_pem(
     let wrong = || KeyFileError::WrongPassphrase { path: path.into() };
     let document = encrypted.decrypt(passphrase).map_err(|_| wrong())?;
     PrivateKeyInfoRef::from_der(document.as_bytes()).map_err(|_| wrong())?;
-    from_der(path, document.as_bytes())
+    Ok(document)
 }
 
 fn from_der(path: &Path, der: &[u8]) -> Result<Zeroizing<[u8; SEED_BYTES]>, KeyFileError> {

@@ -10,3 +10,4 @@ mod proxied;
 mod relayed;
 mod sealed;
 mod summaries;
+mod tokens;

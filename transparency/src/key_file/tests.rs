@@ -249,3 +249,41 @@ fn a_file_cannot_ask_for_minutes_of_work() {
     assert!(check_work(path, &scheme(Kdf::Pbkdf2(rounds(600_000)))).is_ok());
     assert!(check_work(path, &scheme(Kdf::Pbkdf2(rounds(100_000_000)))).is_err());
 }
+
+#[test]
+fn keys_of_other_kinds_are_kept_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    // Any algorithm, any content: an id-RSASSA-PSS key of three bytes.
+    let der = [
+        &[0x30, 0x17, 0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09][..],
+        &[
+            0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a, 0x05, 0x00,
+        ],
+        &[0x04, 0x03, 1, 2, 3],
+    ]
+    .concat();
+    for (name, passphrase) in [("plain", None), ("sealed", Some("open sesame"))] {
+        let path = folder.path().join(name);
+        create_pkcs8(&path, &der, passphrase).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(*load_pkcs8(&path, passphrase).unwrap(), der);
+        let again = create_pkcs8(&path, &der, passphrase);
+        assert!(matches!(again, Err(KeyFileError::Exists { .. })));
+        assert!(load(&path, passphrase).is_err(), "it is no Ed25519 key");
+    }
+    let sealed = folder.path().join("sealed");
+    assert!(matches!(
+        load_pkcs8(&sealed, None),
+        Err(KeyFileError::PassphraseNeeded { .. })
+    ));
+    assert!(matches!(
+        load_pkcs8(&sealed, Some("x")),
+        Err(KeyFileError::WrongPassphrase { .. })
+    ));
+    let path = folder.path().join("none");
+    assert!(matches!(
+        create_pkcs8(&path, b"junk", None),
+        Err(KeyFileError::Format { .. })
+    ));
+    assert!(!path.exists());
+}

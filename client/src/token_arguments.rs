@@ -1,0 +1,53 @@
+//! Arguments for anonymous tokens.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::keys::{self, KeyArgumentError};
+use crate::tokens::{IssuerClient, IssuerError, Purse, Wallet};
+
+/// How long the issuer may take for one answer.
+const ISSUER_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TokenArguments {
+    /// File of unspent anonymous tokens, for a server that asks for them; it is made if it is not there. Without it, tokens
+    /// are kept in memory.
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Issuer of more tokens: http://HOST:PORT.
+    #[arg(long, value_name = "URL", requires = "credential")]
+    issuer: Option<String>,
+    /// File whose first line is what the issuer lets you in by.
+    #[arg(long, value_name = "FILE", requires = "issuer")]
+    credential: Option<PathBuf>,
+    /// Tokens to get at one time where a file keeps them: the fewer visits, the less the issuer sees of when you ask.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
+    token_batch: u8,
+}
+
+/// Why there are no tokens to begin with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TokenArgumentError {
+    #[error(transparent)]
+    Credential(#[from] KeyArgumentError),
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+}
+
+impl TokenArguments {
+    /// The purse that they describe. Nothing is sent.
+    pub(crate) fn purse(&self) -> Result<Purse, TokenArgumentError> {
+        let credential = keys::read_passphrase(self.credential.as_deref())?;
+        let issuer = match (&self.issuer, &credential) {
+            (Some(url), Some(credential)) => {
+                Some(IssuerClient::new(url, credential, ISSUER_TIMEOUT)?)
+            }
+            _ => None,
+        };
+        // Without a file the others of a batch would be lost with this process.
+        let batch = self.tokens.as_ref().map_or(1, |_| self.token_batch.into());
+        let wallet = self.tokens.as_deref().map(Wallet::new);
+        Ok(Purse::new(wallet, issuer, batch))
+    }
+}
