@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use crate::policy::{Attestation, Policy, Refusal};
 use crate::stream::ReplyStream;
 use crate::summary_stream::SummaryStream;
+use crate::tls::KeyDigest;
 use crate::tokens::{Purse, PurseError, with_token};
 use crate::transport::{Answer, Transport, TransportError};
 use crate::way::Way;
@@ -268,11 +269,11 @@ impl Client {
 
 impl Session {
     fn begin(transport: Transport, policy: &Policy) -> Result<Self, ClientError> {
-        let (attestation, keys) = accepted_keys(&transport, policy)?;
+        let accepted = accepted_keys(&transport, policy)?;
         Ok(Self {
             transport,
-            attestation: Arc::new(attestation),
-            keys: ohttp::Client::new(keys.preferred()),
+            attestation: Arc::new(accepted.attestation),
+            keys: ohttp::Client::new(accepted.keys.preferred()),
         })
     }
 
@@ -355,17 +356,30 @@ pub(crate) fn sealed_problem(status: u16, content: &[u8]) -> ClientError {
     }
 }
 
+/// What a policy has accepted of a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) attestation: Attestation,
+    pub(crate) keys: KeyConfigList,
+    /// Of the TLS key that the evidence binds; of no bytes, and so of no key, where it binds none.
+    pub(crate) tls_key: KeyDigest,
+}
+
 /// Keys out of fresh evidence that the policy accepts.
 pub(crate) fn accepted_keys(
     transport: &Transport,
     policy: &Policy,
-) -> Result<(Attestation, KeyConfigList), ClientError> {
+) -> Result<Accepted, ClientError> {
     let (evidence, nonce) = fetch_evidence(transport)?;
     // The keys come out of the evidence itself, so they are the ones that it speaks for.
     let keys = keyconfig::decode_list(&evidence.key_configs)?;
     let tls_public_key = transport.tls_public_key();
     let attestation = policy.appraise(&evidence, &keys, &nonce, tls_public_key.as_deref())?;
-    Ok((attestation, keys))
+    Ok(Accepted {
+        attestation,
+        keys,
+        tls_key: KeyDigest::of(&evidence.tls_public_key),
+    })
 }
 
 /// Evidence for a fresh nonce, and the nonce.

@@ -26,6 +26,8 @@ use crate::{Attestation, Client, ClientError, Policy};
 
 /// Exit status: it failed, and a message said what and where.
 const FAILED: u8 = 1;
+/// Exit status: wrong usage, which the parser of arguments gives too.
+const WRONG_USAGE: u8 = 2;
 /// Exit status: the server's evidence, or the log, is not acceptable, and nothing was sent.
 const REFUSED: u8 = 3;
 
@@ -171,6 +173,7 @@ impl CommandError {
             Self::Policy(error) if error.is_refusal() => REFUSED,
             Self::Verify(error) if error.is_refusal() => REFUSED,
             Self::Proxy(error) if error.is_refusal() => REFUSED,
+            Self::Relay(error) if error.is_usage() => WRONG_USAGE,
             _ => FAILED,
         }
     }

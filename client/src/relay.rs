@@ -14,11 +14,14 @@
 mod answer;
 mod command;
 mod crowd;
+mod event;
 mod metrics;
 mod route;
 mod serve;
 
 pub use crate::serving::Stop;
+pub use crate::tls::{KeyDigest, KeyDigestError};
 pub use crate::upstream::{Origin, OriginError};
 pub(crate) use command::{RelayArguments, RelayCommandError, help, run};
-pub use serve::{Event, Limits, Relay};
+pub use event::Event;
+pub use serve::{Limits, Relay};

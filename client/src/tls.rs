@@ -1,5 +1,9 @@
 //! TLS to a guest, whose certificate no authority has signed: whatever key it shows first is noted, and every later
 //! connection has to show the same one. Whether it is the guest's is the evidence's to say, which binds it.
+//!
+//! Here for ureq, which blocks; `upstream/tls.rs` shakes hands with the same settings and the same verifier.
+
+mod digest;
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -20,21 +24,34 @@ use ureq::unversioned::transport::{
     TransportAdapter,
 };
 
+pub use digest::{KeyDigest, KeyDigestError};
+
 /// The name that is asked for. A guest has only one certificate; and its address is nobody's business on the way.
 const NAME: &str = "cloister";
 
-/// The key that the connections to one server have shown.
+/// The key that the connections to one server have shown. Keys are SubjectPublicKeyInfo in DER.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShownKey(Arc<Mutex<Shown>>);
 
 #[derive(Debug, Default)]
 struct Shown {
-    /// SubjectPublicKeyInfo, DER.
+    /// What the first one has to be; anything without it.
+    expected: Option<KeyDigest>,
     first: Option<Vec<u8>>,
-    has_changed: bool,
+    /// The last one that was refused.
+    refused: Option<Vec<u8>>,
 }
 
 impl ShownKey {
+    /// Takes only the key with this digest, where there is one.
+    pub(crate) fn expecting(expected: Option<KeyDigest>) -> Self {
+        let shown = Shown {
+            expected,
+            ..Shown::default()
+        };
+        Self(Arc::new(Mutex::new(shown)))
+    }
+
     /// The first one, SubjectPublicKeyInfo in DER; none before the first handshake.
     pub(crate) fn first(&self) -> Option<Vec<u8>> {
         self.lock().first.clone()
@@ -42,15 +59,21 @@ impl ShownKey {
 
     /// Whether a connection was refused because it showed another one.
     pub(crate) fn has_changed(&self) -> bool {
-        self.lock().has_changed
+        self.lock().refused.is_some()
+    }
+
+    /// The key for which a connection was refused. That the server has the private one is not shown then.
+    pub(crate) fn refused(&self) -> Option<KeyDigest> {
+        self.lock().refused.as_deref().map(KeyDigest::of)
     }
 
     fn note(&self, key: &[u8]) -> Result<(), Error> {
         let mut shown = self.lock();
-        if shown.first.get_or_insert_with(|| key.to_vec()) == key {
+        let is_expected = shown.expected.is_none_or(|it| it == KeyDigest::of(key));
+        if is_expected && shown.first.get_or_insert_with(|| key.to_vec()) == key {
             return Ok(());
         }
-        shown.has_changed = true;
+        shown.refused = Some(key.to_vec());
         Err(Error::InvalidCertificate(
             CertificateError::ApplicationVerificationFailure,
         ))
@@ -77,8 +100,19 @@ impl TlsConnector {
     }
 }
 
+/// The name that every handshake asks for.
+///
+/// # Errors
+/// None, as it is one.
+pub(crate) fn server_name() -> io::Result<ServerName<'static>> {
+    ServerName::try_from(NAME).map_err(io::Error::other)
+}
+
 /// TLS 1.3 to a server whose first key is noted in `shown`, and which has to show that one again.
-fn client_config(shown: ShownKey) -> Result<ClientConfig, Error> {
+///
+/// # Errors
+/// Whatever rustls has against its own algorithms.
+pub(crate) fn client_config(shown: ShownKey) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Verifier {
         shown,
@@ -108,9 +142,8 @@ impl<In: Transport> Connector<In> for TlsConnector {
         if !details.needs_tls() {
             return Ok(Some(Either::A(transport)));
         }
-        let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
-        let mut tls =
-            ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
+        let mut tls = ClientConnection::new(Arc::clone(&self.config), server_name()?)
+            .map_err(io::Error::other)?;
         let transport: Box<dyn Transport> = Box::new(transport);
         let mut socket = TransportAdapter::new(transport, details.current_time.clone());
         socket.set_timeout(details.timeout);
@@ -235,6 +268,16 @@ mod tests {
         assert!(shown.note(b"key").is_ok() && shown.note(b"key").is_ok());
         assert!(!shown.has_changed());
         assert!(shown.note(b"other").is_err() && shown.has_changed());
+        assert_eq!(shown.first().as_deref(), Some(&b"key"[..]));
+    }
+
+    #[test]
+    fn an_expected_key_is_the_only_one() {
+        let shown = ShownKey::expecting(Some(KeyDigest::of(b"key")));
+        assert!(shown.note(b"other").is_err());
+        assert_eq!(shown.first(), None);
+        assert_eq!(shown.refused(), Some(KeyDigest::of(b"other")));
+        assert!(shown.note(b"key").is_ok());
         assert_eq!(shown.first().as_deref(), Some(&b"key"[..]));
     }
 }

@@ -4,6 +4,7 @@
 mod bounded;
 mod origin;
 mod pool;
+mod tls;
 
 pub(crate) use bounded::Bounded;
 pub use origin::{Origin, OriginError};

@@ -13,9 +13,9 @@ use serde_json::json;
 use super::failure::Failure;
 use super::guard::Guard;
 use super::serve::Proxy;
-use super::session::{Accepted, Sessions};
+use super::session::Sessions;
 use super::upstream::Upstream;
-use crate::client;
+use crate::client::{self, ClientError};
 use crate::policy::Policy;
 use crate::policy_arguments::{self, PolicyArguments, PolicyError};
 use crate::serving::{self, Stop};
@@ -46,7 +46,7 @@ Programs on this machine use it as they use OpenAI's interface: POST /v1/chat/co
 /v1/models; beside them POST /v1/summarize and /v1/rewrite, and GET /cloister/attestation, which shows what was checked.
 Nothing is sent to the server before its evidence is accepted. Keys are kept, and renewed before their epoch ends: the
 policy is read again then, the log too. A server that is refused later gets nothing more; programs get status 502 and the
-check that failed.
+check that failed. A server with https:// has to show the TLS key that its evidence binds, on every connection.
 
 {}
 
@@ -221,8 +221,9 @@ fn proxy(arguments: &Arc<ProxyArguments>, policy: Policy) -> Result<Proxy, Proxy
     let attest = move || {
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let policy = first.map_or_else(|| given.policy(), Ok)?;
-        let (attestation, keys) = client::accepted_keys(&transport, &policy)?;
-        Ok::<_, Failure>(Accepted { attestation, keys })
+        // A server that was started anew may have another TLS key: whether that is the right one, its evidence says.
+        let transport = transport.anew().map_err(ClientError::from)?;
+        Ok::<_, Failure>(client::accepted_keys(&transport, &policy)?)
     };
     let limits = PoolLimits {
         requests: REQUESTS,

@@ -197,13 +197,16 @@ impl From<PolicyError> for Failure {
 
 impl From<UpstreamError> for Failure {
     fn from(error: UpstreamError) -> Self {
+        if error.other_key().is_some() {
+            return (&Refusal::TlsKey).into();
+        }
         let message = format!("the server (or the relay) gave no answer: {error}");
         match error {
             UpstreamError::Busy(_) => Self::request(429, "busy", message),
             UpstreamError::ConnectTimeout(_) | UpstreamError::AnswerTimeout(_) => {
                 Self::server(504, "timeout", message)
             }
-            UpstreamError::Connect(_) | UpstreamError::Broken(_) => {
+            UpstreamError::Dial(_) | UpstreamError::Broken(_) => {
                 Self::server(502, "unreachable", message)
             }
         }

@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cloister_protocol::keyconfig::{Epoch, KeyConfigList};
+use cloister_protocol::keyconfig::Epoch;
 use cloister_protocol::ohttp;
 
 use super::failure::Failure;
+use crate::client::Accepted;
 use crate::policy::{Attestation, now_s};
+use crate::tls::KeyDigest;
 
 /// How long before the end of their epoch keys are renewed.
 const EARLY: Duration = Duration::from_secs(60);
@@ -20,13 +22,6 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// How long a failure is the answer to all requests, so that not each of them asks the server.
 const FAILURE_KEPT: Duration = Duration::from_secs(5);
 
-/// What was accepted.
-#[derive(Clone, Debug)]
-pub(super) struct Accepted {
-    pub(super) attestation: Attestation,
-    pub(super) keys: KeyConfigList,
-}
-
 /// Fetches evidence and judges it. It may wait.
 pub(super) type Attest = dyn Fn() -> Result<Accepted, Failure> + Send + Sync;
 
@@ -34,6 +29,8 @@ pub(super) type Attest = dyn Fn() -> Result<Accepted, Failure> + Send + Sync;
 pub(super) struct Session {
     pub(super) attestation: Attestation,
     pub(super) keys: ohttp::Client,
+    /// Of the key that a TLS connection to the server has to show.
+    pub(super) tls_key: KeyDigest,
     pub(super) epoch: Option<Epoch>,
     renew_at: Instant,
 }
@@ -44,6 +41,7 @@ impl Session {
         Self {
             keys: ohttp::Client::new(accepted.keys.preferred()),
             attestation: accepted.attestation,
+            tls_key: accepted.tls_key,
             epoch,
             renew_at: Instant::now() + lifetime(epoch, now_s().unwrap_or(0)),
         }
@@ -163,6 +161,7 @@ mod tests {
         Accepted {
             attestation: Attestation::None,
             keys: decode_list(&gateway.key_configs()).unwrap(),
+            tls_key: KeyDigest::of(b""),
         }
     }
 

@@ -67,7 +67,8 @@ impl Upstream {
             let sealed = session.keys.encapsulate(&mut UnwrapErr(SysRng), &padded);
             let (sealed, opener) = sealed.map_err(unusable)?;
             let types = (media::OHTTP_REQUEST, media::OHTTP_RESPONSE);
-            let Some(answer) = self.post(sealed, types, is_last).await? else {
+            let answer = self.post(&session, sealed, types, is_last).await?;
+            let Some(answer) = answer else {
                 session = self.sessions.renew(Some(&session)).await?;
                 continue;
             };
@@ -92,7 +93,8 @@ impl Upstream {
         for is_last in [false, true] {
             let (sealed, opener) = encapsulate_chunked(&session, &padded)?;
             let types = (media::OHTTP_CHUNKED_REQUEST, media::OHTTP_CHUNKED_RESPONSE);
-            let Some(answer) = self.post(sealed, types, is_last).await? else {
+            let answer = self.post(&session, sealed, types, is_last).await?;
+            let Some(answer) = answer else {
                 session = self.sessions.renew(Some(&session)).await?;
                 continue;
             };
@@ -105,9 +107,11 @@ impl Upstream {
         Err(outdated())
     }
 
-    /// The answer to sealed bytes; `None` where the server no longer has the key and there is another try.
+    /// The answer to sealed bytes; `None` where the server no longer has the key, of HPKE or of TLS, and there is another
+    /// try. Without TLS, as to a relay, the second of them is nobody's.
     async fn post(
         &self,
+        session: &Session,
         sealed: Vec<u8>,
         (request_type, answer_type): (&'static str, &'static str),
         is_last: bool,
@@ -119,7 +123,10 @@ impl Upstream {
         let headers = request.headers_mut();
         headers.insert(HOST, self.pool.origin().authority());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(request_type));
-        let (response, lease) = self.pool.send(request, &()).await?;
+        let (response, lease) = match self.pool.send(request, Some(session.tls_key), &()).await {
+            Err(error) if error.other_key().is_some() && !is_last => return Ok(None),
+            outcome => outcome?,
+        };
         let status = response.status().as_u16();
         let found = response.headers().get(CONTENT_TYPE);
         let found = found.map_or(&b""[..], HeaderValue::as_bytes);

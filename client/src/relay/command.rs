@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::serve::{Event, Limits, Relay};
+use super::event::Event;
+use super::serve::{Limits, Relay};
 use crate::serving::Stop;
+use crate::tls::KeyDigest;
 use crate::upstream::{Origin, OriginError};
 
 /// What `cloister relay --help` ends with.
@@ -23,6 +25,13 @@ who runs the gateway. It writes down nothing of its clients.
 Examples:
   cloister relay --listen 0.0.0.0:8090 --gateway http://10.0.0.7:8080 --metrics 127.0.0.1:9090
   cloister ask --server http://10.0.0.7:8080 --relay http://relay.example:8090 --messages thread.json
+  cloister relay --listen 0.0.0.0:8090 --gateway https://10.0.0.7:8443 --gateway-key HEX
+
+A gateway with https:// is spoken to in TLS 1.3. Any key of it is taken unless --gateway-key names one: what is secret is
+sealed by the client, to a key that the guest's evidence binds, and TLS hides from the network on the way which paths are
+asked for and when keys are fetched. The certificate is not judged, and the name asked for in the handshake is always
+`cloister`. A guest makes a new key at each start; `cloister verify --server https://...` shows its SHA-256 once it has
+accepted the guest's evidence.
 
 Clients of the relay speak http: put a TLS terminator before it to hide from their network that they use it, and with it
 --requests-per-client 0, as all connections come from one address then.
@@ -35,9 +44,14 @@ pub(crate) struct RelayArguments {
     /// Address to listen at, HOST:PORT; port 0 for any that is free.
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
-    /// The gateway's server: http://HOST[:PORT]. With a path, where the gateway itself is.
+    /// The gateway's server: http://HOST[:PORT], or https://HOST[:PORT] where it speaks TLS. With a path, where the gateway
+    /// itself is.
     #[arg(long, value_name = "URL", value_parser = parse_origin)]
     gateway: Origin,
+    /// The only TLS key that the gateway may have: SHA-256 of its SubjectPublicKeyInfo, 64 hexadecimal digits. With another
+    /// one it gets no requests; they are answered 502, and a line says so.
+    #[arg(long, value_name = "HEX")]
+    gateway_key: Option<KeyDigest>,
     /// Serve GET /metrics at this address, HOST:PORT. Who reads them often sees when requests pass.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
@@ -87,10 +101,23 @@ pub(crate) enum RelayCommandError {
     },
     #[error("cannot serve: {0}")]
     Serve(io::Error),
+    #[error("--gateway-key is for a gateway with https://, and {0} has no TLS")]
+    KeyWithoutTls(Origin),
+}
+
+impl RelayCommandError {
+    /// Whether the arguments contradict each other.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(self, Self::KeyWithoutTls(_))
+    }
 }
 
 /// Serves until it is stopped.
 pub(crate) fn run(arguments: &RelayArguments) -> Result<(), RelayCommandError> {
+    if arguments.gateway_key.is_some() && !arguments.gateway.is_tls() {
+        let gateway = arguments.gateway.clone();
+        return Err(RelayCommandError::KeyWithoutTls(gateway));
+    }
     let (listener, address) = listen(arguments.listen)?;
     let metrics = arguments.metrics.map(listen).transpose()?;
     let limits = Limits {
@@ -101,7 +128,10 @@ pub(crate) fn run(arguments: &RelayArguments) -> Result<(), RelayCommandError> {
         stop_timeout: Duration::from_secs(arguments.stop_timeout),
         ..Limits::default()
     };
-    let relay = Relay::new(arguments.gateway.clone(), limits);
+    let mut relay = Relay::new(arguments.gateway.clone(), limits);
+    if let Some(key) = arguments.gateway_key {
+        relay = relay.with_gateway_key(key);
+    }
     let stop = Stop::new();
     stop.at_signals().map_err(RelayCommandError::Serve)?;
     let metrics_address = metrics.as_ref().map(|(_, address)| *address);
@@ -138,6 +168,7 @@ fn announce(
     let document = json!({
         "url": format!("http://{address}"),
         "gateway": gateway,
+        "gateway_key": arguments.gateway_key.map(|key| key.to_string()),
         "metrics": metrics,
     });
     let mut out = io::stdout().lock();

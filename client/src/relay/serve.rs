@@ -1,11 +1,9 @@
 //! The relay's way of a request: judge, read or pass on, judge the answer, give it back.
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,12 +15,14 @@ use hyper::{Method, Request, Response};
 
 use super::answer::{Head, Unfit};
 use super::crowd::{Crowd, Member};
+use super::event::Event;
 use super::metrics::Metrics;
 use super::route::{Kind, Route};
 use crate::serving::reply::{
     BodyError, Content, Reply, not_allowed, problem, read_body, try_again, whole,
 };
 use crate::serving::{self, Service, Stop};
+use crate::tls::KeyDigest;
 use crate::upstream::{Bounded, Lease, Origin, Pool, PoolLimits, UpstreamError};
 
 /// The most bytes of a gateway's answer that is an error.
@@ -57,7 +57,7 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// The wait for one of the `gateway_requests`; then the answer is 503.
     pub queue_timeout: Duration,
-    /// A connection to the gateway; then the answer is 504.
+    /// A connection to the gateway, with its TLS handshake; then the answer is 504.
     pub connect_timeout: Duration,
     /// The gateway's answer: from the request to the answer's head, and from there to its last byte.
     pub answer_timeout: Duration,
@@ -89,50 +89,34 @@ impl Default for Limits {
     }
 }
 
-/// What a relay tells of itself; nothing of its clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// The gateway gives no answers, after it did, or from the start.
-    GatewayFails {
-        /// Why.
-        reason: String,
-    },
-    /// The gateway answers again.
-    GatewayAnswers,
-}
-
-impl Event {
-    /// In a word.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::GatewayFails { .. } => "gateway-fails",
-            Self::GatewayAnswers => "gateway-answers",
-        }
-    }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::GatewayFails { reason } => write!(f, "the gateway gives no answers: {reason}"),
-            Self::GatewayAnswers => f.write_str("the gateway answers again"),
-        }
-    }
-}
-
 /// A relay for one gateway.
 #[derive(Clone, Debug)]
 pub struct Relay {
     gateway: Origin,
+    gateway_key: Option<KeyDigest>,
     limits: Limits,
 }
 
 impl Relay {
     /// `gateway` is the address of the gateway's server, or of the gateway itself where its path is not the well-known one
     /// (RFC 9540).
+    ///
+    /// Where it speaks TLS, any key will do: what is secret is sealed by the client.
     pub fn new(gateway: Origin, limits: Limits) -> Self {
-        Self { gateway, limits }
+        Self {
+            gateway,
+            gateway_key: None,
+            limits,
+        }
+    }
+
+    /// The same for a gateway that has this TLS key: with another one it gets no requests, and clients are answered 502.
+    #[must_use]
+    pub fn with_gateway_key(self, key: KeyDigest) -> Self {
+        Self {
+            gateway_key: Some(key),
+            ..self
+        }
     }
 
     /// Serves until it is asked to stop; `metrics` serves what it counts, on a listener of its own. `report` hears when the
@@ -178,10 +162,11 @@ impl Relay {
         let most = limits.requests_per_client;
         Shared {
             pool: Pool::new(self.gateway.clone(), pool),
+            gateway_key: self.gateway_key,
             connections: Crowd::new(most.saturating_mul(CONNECTIONS_A_REQUEST)),
             requests: Crowd::new(most),
             metrics,
-            is_failing: AtomicBool::new(false),
+            standing: Mutex::new(Standing::Answers),
             report,
             limits,
         }
@@ -203,12 +188,21 @@ type Report = Box<dyn Fn(&Event) + Send + Sync>;
 /// What every connection shares.
 struct Shared {
     pool: Pool,
+    gateway_key: Option<KeyDigest>,
     limits: Limits,
     connections: Arc<Crowd>,
     requests: Arc<Crowd>,
     metrics: Arc<Metrics>,
-    is_failing: AtomicBool,
+    standing: Mutex<Standing>,
     report: Report,
+}
+
+/// What is known of the gateway.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Answers,
+    Fails,
+    OtherKey,
 }
 
 /// A client's connection, counted.
@@ -322,19 +316,26 @@ impl Shared {
         };
         let sent = self
             .pool
-            .send(route.request(gateway, content), &*self.metrics)
+            .send(
+                route.request(gateway, content),
+                self.gateway_key,
+                &*self.metrics,
+            )
             .await;
         match sent {
             Ok((response, lease)) => {
                 let reply = self.pass_back(route.kind, response, lease).await;
-                self.judged(reply.as_ref().err().map(ToString::to_string));
+                match &reply {
+                    Ok(_) => self.judged(Standing::Answers, || Event::GatewayAnswers),
+                    Err(unfit) => self.judged(Standing::Fails, || Event::failure(unfit)),
+                }
                 reply.map_err(|unfit| unfit.reply())
             }
             Err(error) => Err(match ending.and_then(|ending| ending.error()) {
                 Some(body) => body.reply(),
                 None => {
                     if !matches!(error, UpstreamError::Busy(_)) {
-                        self.judged(Some(error.to_string()));
+                        self.failed(&error);
                     }
                     no_answer(&error)
                 }
@@ -368,13 +369,20 @@ impl Shared {
         Ok(head.with(boxed(Full::new(content))))
     }
 
-    /// Tells when the gateway begins to fail, or no longer does.
-    fn judged(&self, failure: Option<String>) {
-        let was_failing = self.is_failing.swap(failure.is_some(), Ordering::Relaxed);
-        match failure {
-            Some(reason) if !was_failing => (self.report)(&Event::GatewayFails { reason }),
-            None if was_failing => (self.report)(&Event::GatewayAnswers),
-            _ => {}
+    /// Tells when the gateway begins to fail, shows another key, or no longer does.
+    fn judged(&self, standing: Standing, event: impl FnOnce() -> Event) {
+        let mut known = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *known, standing);
+        drop(known);
+        if before != standing {
+            (self.report)(&event());
+        }
+    }
+
+    fn failed(&self, error: &UpstreamError) {
+        match error.other_key() {
+            Some(shown) => self.judged(Standing::OtherKey, || Event::GatewayKey { shown }),
+            None => self.judged(Standing::Fails, || Event::failure(error)),
         }
     }
 }
@@ -402,7 +410,7 @@ impl Unfit {
 fn no_answer(error: &UpstreamError) -> Reply {
     let (status, retry) = match error {
         UpstreamError::Busy(_) => (503, true),
-        UpstreamError::Connect(_) | UpstreamError::Broken(_) => (502, false),
+        UpstreamError::Dial(_) | UpstreamError::Broken(_) => (502, false),
         UpstreamError::ConnectTimeout(_) | UpstreamError::AnswerTimeout(_) => (504, false),
     };
     let reply = problem(status, format!("the gateway gave no answer: {error}"));

@@ -9,9 +9,13 @@ use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// The address of a server: `http://HOST[:PORT][/PATH]`.
+use super::tls::{self, HandshakeError};
+use crate::tls::KeyDigest;
+
+/// The address of a server: `http://HOST[:PORT][/PATH]`, or the same with `https`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
+    is_tls: bool,
     host: String,
     port: u16,
     authority: HeaderValue,
@@ -20,7 +24,9 @@ pub struct Origin {
 
 /// Why it is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{url}` is not an address for this: {reason}; expected http://HOST[:PORT][/PATH]")]
+#[error(
+    "`{url}` is not an address for this: {reason}; expected http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]"
+)]
 pub struct OriginError {
     url: String,
     reason: String,
@@ -37,12 +43,48 @@ impl Origin {
         self.authority.clone()
     }
 
-    /// Opens a connection. This is where a scheme with TLS would do its handshake.
-    pub(super) async fn dial(&self) -> io::Result<Box<dyn Stream>> {
+    /// Whether TLS is spoken there.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// Opens a connection. With TLS the server has to show the key with the digest `expected`, or any where there is none.
+    pub(super) async fn dial(&self, expected: Option<KeyDigest>) -> Result<Dialed, DialError> {
+        let stream = self.connect().await.map_err(DialError::Connect)?;
+        if !self.is_tls {
+            return Ok(Dialed {
+                stream: Box::new(stream),
+                key: None,
+            });
+        }
+        let (stream, key) = tls::handshake(stream, expected).await?;
+        Ok(Dialed {
+            stream: Box::new(stream),
+            key: Some(key),
+        })
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
+        Ok(stream)
     }
+}
+
+/// An open connection.
+pub(super) struct Dialed {
+    pub(super) stream: Box<dyn Stream>,
+    /// The key that the server has; none without TLS.
+    pub(super) key: Option<KeyDigest>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    #[error("it cannot be reached: {0}")]
+    Connect(io::Error),
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
 }
 
 /// A connection, of whatever scheme.
@@ -59,15 +101,11 @@ impl FromStr for Origin {
             reason: reason.to_owned(),
         };
         let uri: Uri = url.parse().map_err(|error| wrong(&format!("{error}")))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(wrong(
-                    "TLS is not spoken here; what passes is sealed end to end by HPKE",
-                ));
-            }
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
             _ => return Err(wrong("the scheme is missing")),
-        }
+        };
         if url.contains(['?', '#', '@']) {
             return Err(wrong("it has a user, a query or a fragment"));
         }
@@ -78,9 +116,10 @@ impl FromStr for Origin {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let path = uri.path().trim_end_matches('/');
         Ok(Self {
+            is_tls,
             // Brackets are for addresses; a resolver wants none.
             host: host.trim_matches(['[', ']']).to_owned(),
-            port: uri.port_u16().unwrap_or(80),
+            port: uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
             authority: HeaderValue::from_str(authority)
                 .map_err(|_| wrong("its host is no name"))?,
             path: (!path.is_empty()).then(|| uri.path().to_owned()),
@@ -92,6 +131,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authority = self.authority.to_str().unwrap_or_default();
         let path = self.path.as_deref().unwrap_or_default();
-        write!(f, "http://{authority}{path}")
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{authority}{path}")
     }
 }

@@ -1,7 +1,6 @@
 //! Connections to one server, each used by one request at a time and kept for the next one.
 
 use std::error::Error;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::origin::Origin;
+use super::origin::{DialError, Origin};
+use super::tls::HandshakeError;
 use crate::serving::reply::Content;
+use crate::tls::KeyDigest;
 
 /// How long a connection may take to become free after its answer has ended.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -53,14 +54,24 @@ impl PoolNews for () {}
 pub(crate) enum UpstreamError {
     #[error("too many requests are under way; none of them ended within {} s", .0.as_secs())]
     Busy(Duration),
-    #[error("it cannot be reached: {0}")]
-    Connect(io::Error),
+    #[error(transparent)]
+    Dial(#[from] DialError),
     #[error("it took no connection within {} s", .0.as_secs())]
     ConnectTimeout(Duration),
     #[error("it did not answer within {} s", .0.as_secs())]
     AnswerTimeout(Duration),
     #[error("the connection to it ended before its answer, or the answer is not HTTP: {0}")]
     Broken(String),
+}
+
+impl UpstreamError {
+    /// The key that the server has shown, where that is not the one that it had to show. Nothing was sent then.
+    pub(crate) fn other_key(&self) -> Option<KeyDigest> {
+        match self {
+            Self::Dial(DialError::Handshake(HandshakeError::OtherKey(shown))) => Some(*shown),
+            _ => None,
+        }
+    }
 }
 
 /// The connections.
@@ -82,10 +93,11 @@ impl Idle {
         idle.push((connection, Instant::now()));
     }
 
-    fn take(&self, longest: Duration) -> Option<Connection> {
+    /// Those that are too old, or have another key than they should by now, are closed.
+    fn take(&self, longest: Duration, key: Option<KeyDigest>) -> Option<Connection> {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(connection, since)| {
-            !connection.sender.is_closed() && since.elapsed() < longest
+            !connection.sender.is_closed() && since.elapsed() < longest && connection.has(key)
         });
         idle.pop().map(|(connection, _)| connection)
     }
@@ -95,6 +107,15 @@ impl Idle {
 struct Connection {
     sender: SendRequest<Content>,
     task: AbortHandle,
+    /// The server's; none without TLS.
+    key: Option<KeyDigest>,
+}
+
+impl Connection {
+    /// Whether requests for a server with this key, if there has to be one, may go over it.
+    fn has(&self, expected: Option<KeyDigest>) -> bool {
+        expected.is_none() || self.key.is_none() || self.key == expected
+    }
 }
 
 impl Drop for Connection {
@@ -132,10 +153,12 @@ impl Pool {
     }
 
     /// Sends a request whose target is in origin form, and gives the answer once its head is there. The request is tried
-    /// again on another connection only where not a byte of it was sent.
+    /// again on another connection only where not a byte of it was sent. With TLS it goes to a server with this `key`, or
+    /// with any where there is none.
     pub(crate) async fn send(
         &self,
         mut request: Request<Content>,
+        key: Option<KeyDigest>,
         news: &dyn PoolNews,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let wait = self.limits.queue_timeout;
@@ -144,9 +167,9 @@ impl Pool {
             return Err(UpstreamError::Busy(wait));
         };
         loop {
-            let (mut connection, is_fresh) = match self.settled().await {
+            let (mut connection, is_fresh) = match self.settled(key).await {
                 Some(connection) => (connection, false),
-                None => (self.connect().await?, true),
+                None => (self.connect(key).await?, true),
             };
             match is_fresh {
                 true => news.connected(),
@@ -174,9 +197,9 @@ impl Pool {
     }
 
     /// A connection that is there and free.
-    async fn settled(&self) -> Option<Connection> {
+    async fn settled(&self, key: Option<KeyDigest>) -> Option<Connection> {
         loop {
-            let mut connection = self.idle.take(self.limits.idle_timeout)?;
+            let mut connection = self.idle.take(self.limits.idle_timeout, key)?;
             // Its task may not have run since the answer ended.
             let ready = timeout(SETTLE_TIMEOUT, connection.sender.ready()).await;
             if let Ok(Ok(())) = ready {
@@ -185,16 +208,16 @@ impl Pool {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, UpstreamError> {
+    async fn connect(&self, key: Option<KeyDigest>) -> Result<Connection, UpstreamError> {
         let longest = self.limits.connect_timeout;
-        let stream = match timeout(longest, self.origin.dial()).await {
-            Ok(stream) => stream.map_err(UpstreamError::Connect)?,
+        let dialed = match timeout(longest, self.origin.dial(key)).await {
+            Ok(dialed) => dialed?,
             Err(_) => return Err(UpstreamError::ConnectTimeout(longest)),
         };
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(dialed.stream))
             .await
             .map_err(|error| UpstreamError::Broken(reason(&error)))?;
         // Its errors are those of its request.
@@ -202,6 +225,7 @@ impl Pool {
         Ok(Connection {
             sender,
             task: task.abort_handle(),
+            key: dialed.key,
         })
     }
 }

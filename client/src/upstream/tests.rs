@@ -8,7 +8,6 @@ fn reason(url: &str) -> String {
 fn addresses_are_checked() {
     for (url, word) in [
         ("10.0.0.7:8080", "scheme"),
-        ("https://h", "TLS"),
         ("ftp://h", "scheme"),
         ("http://h/?q=1", "query"),
         ("http://ana@h", "user"),
@@ -28,6 +27,8 @@ fn a_path_is_kept_unless_it_is_none() {
     for (url, path, shown) in [
         ("http://h", None, "http://h"),
         ("http://h:81/", None, "http://h:81"),
+        ("https://h:8443/", None, "https://h:8443"),
+        ("https://h/gateway", Some("/gateway"), "https://h/gateway"),
         (
             "http://[::1]:8080/gateway",
             Some("/gateway"),

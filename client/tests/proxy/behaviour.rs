@@ -8,9 +8,9 @@ use super::process::{Proxy, answer, run};
 use super::raw::{Relaying, wait_until};
 use super::server::{Server, read_all};
 
-const CHAT: &str = "/v1/chat/completions";
+pub(crate) const CHAT: &str = "/v1/chat/completions";
 
-fn ask(said: &str, stream: bool) -> String {
+pub(crate) fn ask(said: &str, stream: bool) -> String {
     serde_json::json!({
         "model": "any",
         "stream": stream,
@@ -28,7 +28,7 @@ fn data(body: &str) -> Vec<&str> {
 }
 
 /// What the chunks of a streamed answer say together.
-fn said(body: &str) -> String {
+pub(crate) fn said(body: &str) -> String {
     let chunks = data(body).into_iter().filter(|text| text.starts_with('{'));
     let content = chunks.filter_map(|text| {
         let chunk: serde_json::Value = serde_json::from_str(text).unwrap();

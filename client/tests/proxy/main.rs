@@ -9,3 +9,7 @@ mod process;
 #[expect(dead_code, reason = "the relay's tests need more of it")]
 mod raw;
 mod server;
+mod tls;
+#[path = "../relay/tls_front.rs"]
+#[expect(dead_code, reason = "the relay's tests need more of it")]
+mod tls_front;

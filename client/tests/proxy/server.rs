@@ -50,6 +50,8 @@ struct Shared {
     /// Streams that came to their end.
     completed: AtomicUsize,
     stale: Mutex<bool>,
+    /// SubjectPublicKeyInfo, DER; none where it is empty.
+    tls_public_key: Mutex<Vec<u8>>,
 }
 
 fn gateway(number: u64, lasts: Duration) -> Gateway {
@@ -79,6 +81,7 @@ impl Server {
                 cancelled: AtomicUsize::new(0),
                 completed: AtomicUsize::new(0),
                 stale: Mutex::new(false),
+                tls_public_key: Mutex::default(),
             }),
         };
         let shared = Arc::clone(&server.shared);
@@ -106,6 +109,11 @@ impl Server {
     /// From now on its evidence is an old one.
     pub(crate) fn spoil_evidence(&self) {
         *self.shared.stale.lock().unwrap() = true;
+    }
+
+    /// From now on its evidence binds this TLS key.
+    pub(crate) fn bind_tls_key(&self, public_key: &[u8]) {
+        *self.shared.tls_public_key.lock().unwrap() = public_key.to_vec();
     }
 
     /// How often evidence was asked for.
@@ -159,7 +167,7 @@ impl Shared {
             .and_then(|(_, nonce)| parse_nonce(nonce));
         let gateway = self.gateway.lock().unwrap();
         Evidence {
-            tls_public_key: Vec::new(),
+            tls_public_key: self.tls_public_key.lock().unwrap().clone(),
             kind: Kind::None,
             key_configs: gateway.key_configs(),
             epoch: gateway.epoch().unwrap().number,

@@ -43,6 +43,11 @@ impl Process {
         TcpStream::connect(rest.split('/').next().expect("a host")).expect("it listens")
     }
 
+    /// A member of the document.
+    pub(crate) fn said(&self, what: &str) -> &str {
+        self.document[what].as_str().expect("it is there")
+    }
+
     /// Memory that it has, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
@@ -53,7 +58,7 @@ impl Process {
         digits.parse().expect("a number")
     }
 
-    fn terminate(mut self) -> (Option<i32>, String) {
+    pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status();
         assert!(sent.expect("kill is there").success());
@@ -145,8 +150,26 @@ fn what_cannot_be_relayed_is_said() {
             "scheme",
         ),
         (
-            &["--listen", "127.0.0.1:0", "--gateway", "https://h"],
-            "TLS",
+            &[
+                "--listen",
+                "127.0.0.1:0",
+                "--gateway",
+                "http://h",
+                "--gateway-key",
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            ],
+            "no TLS",
+        ),
+        (
+            &[
+                "--listen",
+                "127.0.0.1:0",
+                "--gateway",
+                "https://h",
+                "--gateway-key",
+                "e3b0",
+            ],
+            "64 hexadecimal digits",
         ),
         (&["--listen", "127.0.0.1:0"], "--gateway"),
         (&["--listen", "here", "--gateway", "http://h"], "--listen"),

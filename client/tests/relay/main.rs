@@ -12,3 +12,6 @@ mod limits;
 mod raw;
 mod refusals;
 mod stopping;
+mod tls;
+#[expect(dead_code, reason = "the proxy's tests need more of it")]
+mod tls_front;

@@ -6,10 +6,17 @@ use crate::reason::Reason;
 use crate::report::Report;
 use crate::text::Date;
 use alloc::format;
-use cloister_protocol::evidence::report_data;
+use alloc::string::String;
+use cloister_protocol::evidence::{report_data, to_hex};
 use cloister_protocol::keyconfig::{Epoch, decode_list};
+use sha2::{Digest, Sha256};
 
 const NO_CLAIMS: &str = "the report stands alone, without keys that it could be bound to";
+
+/// Of SubjectPublicKeyInfo in DER, as pins have it.
+fn key_digest(public_key: &[u8]) -> String {
+    to_hex(&Sha256::digest(public_key))
+}
 
 impl Appraiser<'_> {
     pub(super) fn check_binding(&mut self) {
@@ -48,19 +55,28 @@ impl Appraiser<'_> {
     }
 
     /// Secrecy does not rest on it: what is sent is sealed to a key that the report binds. A connection that claims to
-    /// end in the guest has to.
+    /// end in the guest has to. The key's hash is said for those who want to pin it.
     fn check_tls_key(&mut self, claims: &Claims) {
         const NAME: CheckName = CheckName::TlsKey;
         match (self.context.tls_public_key, &claims.tls_public_key[..]) {
             (None, b"") => self.not_checked(NAME, "no TLS, and none is bound", false),
-            (None, _) => self.not_checked(
+            (None, bound) => self.not_checked(
                 NAME,
-                "one is bound, but the evidence came without TLS",
+                format!(
+                    "one is bound, but the evidence came without TLS; SHA-256 {}",
+                    key_digest(bound)
+                ),
                 false,
             ),
             (Some(_), b"") => self.found(NAME, Err(Reason::TlsKeyMissing)),
             (Some(shown), bound) if shown != bound => self.found(NAME, Err(Reason::TlsKeyDiffers)),
-            (Some(_), _) => self.found(NAME, Ok("the connection has the one that is bound".into())),
+            (Some(_), bound) => self.found(
+                NAME,
+                Ok(format!(
+                    "the connection has the one that is bound; SHA-256 {}",
+                    key_digest(bound)
+                )),
+            ),
         }
     }
 

@@ -1,0 +1,216 @@
+//! TLS before a server of a test: it takes connections, shakes hands with a key of its own, and passes on what is inside.
+
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use getrandom::SysRng;
+use rand_core::TryRng;
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::version::TLS13;
+use rustls::{ServerConfig, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::raw::wait_until;
+
+/// A key, and a certificate for it that it has signed itself.
+#[derive(Clone)]
+pub(crate) struct TlsKey {
+    public_key: Vec<u8>,
+    certificate: Vec<u8>,
+    config: Arc<ServerConfig>,
+}
+
+impl TlsKey {
+    pub(crate) fn generate() -> Self {
+        let key = private_key();
+        let public_key = key.public_key().unwrap().to_vec();
+        let certificate = certificate(&*key, &public_key);
+        Self::with(public_key, certificate, key)
+    }
+
+    /// Shows the other's certificate without having its private key.
+    pub(crate) fn pretending(other: &Self) -> Self {
+        let (public_key, certificate) = (other.public_key.clone(), other.certificate.clone());
+        Self::with(public_key, certificate, private_key())
+    }
+
+    fn with(public_key: Vec<u8>, certificate: Vec<u8>, key: Arc<dyn SigningKey>) -> Self {
+        let shown = CertifiedKey::new(vec![CertificateDer::from(certificate.clone())], key);
+        let provider = Arc::new(ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+        Self {
+            public_key,
+            certificate,
+            config: Arc::new(config),
+        }
+    }
+
+    /// SubjectPublicKeyInfo, DER.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+}
+
+/// Ed25519, in PKCS #8 (RFC 8410, section 7).
+fn private_key() -> Arc<dyn SigningKey> {
+    let mut pkcs8 = vec![
+        0x30, 46, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 34, 4, 32,
+    ];
+    let mut seed = [0; 32];
+    SysRng.try_fill_bytes(&mut seed).unwrap();
+    pkcs8.extend_from_slice(&seed);
+    ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8)).unwrap()
+}
+
+/// An element of DER.
+fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let length = u8::try_from(content.len()).unwrap();
+    match length {
+        ..0x80 => [&[tag, length][..], &content].concat(),
+        _ => [&[tag, 0x81, length][..], &content].concat(),
+    }
+}
+
+/// RFC 5280, section 4.1, without extensions.
+fn certificate(key: &dyn SigningKey, public_key: &[u8]) -> Vec<u8> {
+    let algorithm = element(0x30, &[&element(6, &[&[0x2b, 0x65, 0x70]])]);
+    let common_name = element(
+        0x30,
+        &[&element(6, &[&[0x55, 4, 3]]), &element(12, &[b"t"])],
+    );
+    let name = element(0x30, &[&element(0x31, &[&common_name])]);
+    let validity = element(
+        0x30,
+        &[
+            &element(23, &[b"700101000000Z"]),
+            &element(24, &[b"99991231235959Z"]),
+        ],
+    );
+    let to_be_signed = element(
+        0x30,
+        &[
+            &element(0xa0, &[&element(2, &[&[2]])]),
+            &element(2, &[&[1]]),
+            &algorithm,
+            &name,
+            &validity,
+            &name,
+            public_key,
+        ],
+    );
+    let signer = key.choose_scheme(&[SignatureScheme::ED25519]).unwrap();
+    let signature = signer.sign(&to_be_signed).unwrap();
+    let signature = element(3, &[&[0], &signature]);
+    element(0x30, &[&to_be_signed, &algorithm, &signature])
+}
+
+/// The front.
+pub(crate) struct TlsFront {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    key: Mutex<TlsKey>,
+    /// Keys for the next connections; then it is `key` again.
+    next: Mutex<VecDeque<TlsKey>>,
+    handshakes: AtomicUsize,
+    open: AtomicUsize,
+    cuts: watch::Sender<usize>,
+}
+
+impl TlsFront {
+    pub(crate) fn before(server: SocketAddr, key: &TlsKey) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            key: Mutex::new(key.clone()),
+            next: Mutex::default(),
+            handshakes: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            cuts: watch::Sender::new(0),
+        });
+        let serving = Arc::clone(&shared);
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    tokio::spawn(pass(stream, server, Arc::clone(&serving)));
+                }
+            });
+        });
+        Self { address, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// New connections are shown this key; those that are open stay.
+    pub(crate) fn set_key(&self, key: &TlsKey) {
+        *self.shared.key.lock().unwrap() = key.clone();
+    }
+
+    /// The next connections are shown these keys, one each.
+    pub(crate) fn show_next<'a>(&self, keys: impl IntoIterator<Item = &'a TlsKey>) {
+        let mut next = self.shared.next.lock().unwrap();
+        next.extend(keys.into_iter().cloned());
+    }
+
+    /// Ends every connection, and waits until all have ended.
+    pub(crate) fn cut(&self) {
+        self.shared.cuts.send_modify(|cuts| *cuts += 1);
+        wait_until(|| self.shared.open.load(Ordering::SeqCst) == 0);
+    }
+
+    /// How many were completed, as the server's side sees it.
+    pub(crate) fn handshakes(&self) -> usize {
+        self.shared.handshakes.load(Ordering::SeqCst)
+    }
+}
+
+/// A connection that is open, until it is dropped.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn pass(stream: TcpStream, server: SocketAddr, shared: Arc<Shared>) {
+    let mut cuts = shared.cuts.subscribe();
+    shared.open.fetch_add(1, Ordering::SeqCst);
+    let _open = Open(Arc::clone(&shared));
+    let next = shared.next.lock().unwrap().pop_front();
+    let key = next.unwrap_or_else(|| shared.key.lock().unwrap().clone());
+    // The client may refuse the key.
+    let Ok(mut inside) = TlsAcceptor::from(key.config).accept(stream).await else {
+        return;
+    };
+    shared.handshakes.fetch_add(1, Ordering::SeqCst);
+    let mut behind = TcpStream::connect(server).await.unwrap();
+    tokio::select! {
+        // Either side may end it at any point.
+        _ = tokio::io::copy_bidirectional(&mut inside, &mut behind) => {}
+        _ = cuts.changed() => {}
+    }
+}
