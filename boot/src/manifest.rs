@@ -1,21 +1,37 @@
 //! The image manifest: what this image trusts and how much it allows. It lies in the ROM, so that
 //! the launch measurement covers it; nothing in the guest is configured at run time.
 //!
-//! CBOR, every item a definite-length array: `[version, model or null, limits, log policy or null]`.
+//! CBOR, every item a definite-length array: `[version, model or null, limits, log policy or null, token issuer or null,
+//! serving]`.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use minicbor::{Decoder, Encoder, decode, encode};
 
 /// Version of the encoding.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Longest model name in bytes.
 pub const NAME_MAX_BYTES: usize = 64;
 /// Longest log policy in bytes.
 pub const LOG_POLICY_MAX_BYTES: usize = 16 << 10;
+/// Longest name of a token issuer, and longest origin info, in bytes.
+pub const ISSUER_MAX_BYTES: usize = 255;
+/// Longest token key in bytes; one of 2048 bits has 342.
+pub const TOKEN_KEY_MAX_BYTES: usize = 512;
+
+/// Shortest and longest key epoch in seconds. In less than the shortest a client on a slow way would hardly get to use
+/// the keys that it has fetched.
+pub const EPOCH_S: core::ops::RangeInclusive<u32> = 10..=86_400;
+
+/// RAM in bytes that TLS takes for each connection: one record each way, its text, and the state.
+const TLS_CONNECTION_BYTES: u64 = 64 << 10;
 
 /// RAM in bytes for everything but the model and the requests: boot, kernel, shared pool, network,
 /// cryptography, other processors' stacks.
 pub const BASE_BYTES: u64 = 59 << 20;
+
+/// RAM in bytes for the tokens that were spent, where tokens are demanded.
+pub const SPENT_TOKENS_BYTES: u64 = 4 << 20;
 
 /// Everything that an image fixes besides its code.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -27,6 +43,39 @@ pub struct Manifest {
     /// Under which logs and witnesses this image is to be published (C2SP tlog-policy), at most 16 KiB. The guest only
     /// carries it: that it is measured is what it is for.
     pub log_policy: Option<String>,
+    /// Whose anonymous tokens clients must have, or none: then everybody is served.
+    pub token_issuer: Option<TokenIssuer>,
+    /// How the port is served.
+    pub serving: Serving,
+}
+
+/// An issuer of anonymous tokens (RFC 9577, RFC 9578), and what its tokens must be for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenIssuer {
+    /// The issuer's name: printable ASCII.
+    pub name: String,
+    /// Its token key, a SubjectPublicKeyInfo. The kernel reads it.
+    pub token_key: Vec<u8>,
+    /// The names that tokens call this service: printable ASCII, separated by commas, or nothing.
+    pub origin_info: String,
+}
+
+/// How the port is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// TLS on the port; otherwise plain HTTP.
+    pub tls: bool,
+    /// Length of a key epoch in seconds, within [`EPOCH_S`].
+    pub epoch_s: u32,
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self {
+            tls: false,
+            epoch_s: 3600,
+        }
+    }
 }
 
 /// A model pack by its digest, and what it takes to run it.
@@ -112,10 +161,14 @@ impl Manifest {
     /// Reads a manifest that must fill `bytes` exactly.
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
         let mut cbor = Decoder::new(bytes);
-        array(&mut cbor, 4)?;
+        // The version first: another one may have another number of items.
+        let items = cbor.array()?;
         let version = cbor.u32()?;
         if version != VERSION {
             return Err(ManifestError::Version(version));
+        }
+        if items != Some(6) {
+            return Err(ManifestError::Encoding);
         }
         let model = match cbor.datatype()? {
             minicbor::data::Type::Null => {
@@ -126,6 +179,18 @@ impl Manifest {
         };
         let limits = Limits::decode(&mut cbor)?;
         let log_policy = decode_log_policy(&mut cbor)?;
+        let token_issuer = match cbor.datatype()? {
+            minicbor::data::Type::Null => {
+                cbor.null()?;
+                None
+            }
+            _ => Some(TokenIssuer::decode(&mut cbor)?),
+        };
+        array(&mut cbor, 2)?;
+        let serving = Serving {
+            tls: cbor.bool()?,
+            epoch_s: cbor.u32()?,
+        };
         if cbor.position() != bytes.len() {
             return Err(ManifestError::Encoding);
         }
@@ -133,6 +198,8 @@ impl Manifest {
             model,
             limits,
             log_policy,
+            token_issuer,
+            serving,
         };
         manifest.check()?;
         Ok(manifest)
@@ -147,21 +214,27 @@ impl Manifest {
     }
 
     /// RAM in bytes that a machine must have for this image: the model, two request bodies (the
-    /// encrypted one and the clear one) for each connection, and [`BASE_BYTES`] for everything else.
+    /// encrypted one and the clear one) for each connection, what TLS takes for it, [`SPENT_TOKENS_BYTES`]
+    /// where tokens are demanded, and [`BASE_BYTES`] for everything else.
     pub fn memory_bytes(&self) -> u64 {
         let model = self
             .model
             .as_ref()
             .map_or(0, |model| model.pack_bytes + model.working_bytes);
         let bodies = 2 * u64::from(self.limits.connections) * u64::from(self.limits.request_bytes);
-        BASE_BYTES + bodies + model
+        let tokens = self.token_issuer.as_ref().map_or(0, |_| SPENT_TOKENS_BYTES);
+        let tls = match self.serving.tls {
+            true => TLS_CONNECTION_BYTES * u64::from(self.limits.connections),
+            false => 0,
+        };
+        BASE_BYTES + bodies + tls + model + tokens
     }
 
     fn write(
         &self,
         cbor: &mut Encoder<alloc::vec::Vec<u8>>,
     ) -> Result<(), encode::Error<core::convert::Infallible>> {
-        cbor.array(4)?.u32(VERSION)?;
+        cbor.array(5)?.u32(VERSION)?;
         match &self.model {
             None => cbor.null()?,
             Some(model) => cbor
@@ -181,6 +254,16 @@ impl Manifest {
             None => cbor.null()?,
             Some(policy) => cbor.str(policy)?,
         };
+        match &self.token_issuer {
+            None => cbor.null()?,
+            Some(issuer) => cbor
+                .array(3)?
+                .str(&issuer.name)?
+                .bytes(&issuer.token_key)?
+                .str(&issuer.origin_info)?,
+        };
+        let Serving { tls, epoch_s } = self.serving;
+        cbor.array(2)?.bool(tls)?.u32(epoch_s)?;
         Ok(())
     }
 
@@ -192,8 +275,51 @@ impl Manifest {
         if !(1..=LOG_POLICY_MAX_BYTES).contains(&policy) {
             return Err(ManifestError::Field("log_policy"));
         }
+        if let Some(issuer) = &self.token_issuer {
+            issuer.check()?;
+        }
+        if !EPOCH_S.contains(&self.serving.epoch_s) {
+            return Err(ManifestError::Field("epoch_s"));
+        }
         self.limits.check()
     }
+}
+
+impl TokenIssuer {
+    /// The lengths are checked before anything is copied.
+    fn decode(cbor: &mut Decoder<'_>) -> Result<Self, ManifestError> {
+        array(cbor, 3)?;
+        let (name, token_key, origin_info) = (cbor.str()?, cbor.bytes()?, cbor.str()?);
+        check_issuer(name, token_key, origin_info)?;
+        Ok(Self {
+            name: name.to_string(),
+            token_key: token_key.to_vec(),
+            origin_info: origin_info.to_string(),
+        })
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        check_issuer(&self.name, &self.token_key, &self.origin_info)
+    }
+}
+
+fn check_issuer(name: &str, token_key: &[u8], origin_info: &str) -> Result<(), ManifestError> {
+    let is_text = |text: &str| {
+        text.len() <= ISSUER_MAX_BYTES && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    };
+    for (good, field) in [
+        (is_text(name) && !name.is_empty(), "token_issuer"),
+        (
+            (1..=TOKEN_KEY_MAX_BYTES).contains(&token_key.len()),
+            "token_key",
+        ),
+        (is_text(origin_info), "origin_info"),
+    ] {
+        if !good {
+            return Err(ManifestError::Field(field));
+        }
+    }
+    Ok(())
 }
 
 impl ModelRef {
@@ -315,6 +441,15 @@ mod tests {
             }),
             limits: Limits::default(),
             log_policy: Some("# none yet\nquorum none\n".into()),
+            token_issuer: Some(TokenIssuer {
+                name: "issuer.example".into(),
+                token_key: alloc::vec![7; 342],
+                origin_info: "cloister.example".into(),
+            }),
+            serving: Serving {
+                tls: true,
+                epoch_s: 20,
+            },
         }
     }
 
@@ -328,8 +463,9 @@ mod tests {
     #[test]
     fn memory_grows_with_the_model_and_the_limits() {
         assert_eq!(Manifest::default().memory_bytes(), 91 << 20);
-        let with_model = full().memory_bytes() - Manifest::default().memory_bytes();
-        assert_eq!(with_model, (1 << 27) + (1 << 25));
+        let more = full().memory_bytes() - Manifest::default().memory_bytes();
+        let tls = 64 * (64 << 10);
+        assert_eq!(more, (1 << 27) + (1 << 25) + tls + SPENT_TOKENS_BYTES);
     }
 
     #[test]
@@ -343,6 +479,11 @@ mod tests {
         let mut wrong = full();
         wrong.model.as_mut().unwrap().pack_bytes = 5;
         assert_eq!(wrong.encode(), Err(ManifestError::Field("pack_bytes")));
+        for (epoch_s, good) in [(9, false), (10, true), (86_400, true), (86_401, false)] {
+            let mut manifest = full();
+            manifest.serving.epoch_s = epoch_s;
+            assert_eq!(manifest.encode().is_ok(), good, "{epoch_s}");
+        }
     }
 
     #[test]
@@ -367,14 +508,58 @@ mod tests {
     }
 
     #[test]
-    fn the_encoding_without_a_log_policy_is_refused() {
+    fn a_token_issuer_is_measured_and_bounded() {
+        let with = |change: &dyn Fn(&mut TokenIssuer)| {
+            let mut manifest = full();
+            change(manifest.token_issuer.as_mut().unwrap());
+            manifest
+        };
+        let other_key = with(&|issuer| issuer.token_key[5] = 8);
+        assert_ne!(other_key.encode(), full().encode());
+        assert_eq!(with(&|issuer| issuer.origin_info.clear()).check(), Ok(()));
+        let wrong: [(&dyn Fn(&mut TokenIssuer), _); 5] = [
+            (&|issuer| issuer.name.clear(), "token_issuer"),
+            (&|issuer| issuer.name = "i".repeat(256), "token_issuer"),
+            (&|issuer| issuer.token_key.clear(), "token_key"),
+            (
+                &|issuer| issuer.token_key = alloc::vec![1; 513],
+                "token_key",
+            ),
+            (&|issuer| issuer.origin_info = "a\n".into(), "origin_info"),
+        ];
+        for (change, field) in wrong {
+            let manifest = with(change);
+            assert_eq!(manifest.encode(), Err(ManifestError::Field(field)));
+            let mut cbor = Encoder::new(alloc::vec::Vec::new());
+            manifest.write(&mut cbor).unwrap();
+            let decoded = Manifest::decode(&cbor.into_writer());
+            assert_eq!(decoded, Err(ManifestError::Field(field)));
+        }
+    }
+
+    #[test]
+    fn how_the_port_is_served_is_measured() {
+        let with = |tls, epoch_s| {
+            let serving = Serving { tls, epoch_s };
+            Manifest { serving, ..full() }.encode().unwrap()
+        };
+        assert_ne!(with(true, 3600), with(false, 3600));
+        assert_ne!(with(true, 3600), with(true, 3599));
+    }
+
+    #[test]
+    fn the_encodings_of_other_versions_are_refused() {
+        // Version 2 had neither issuer nor `serving`, version 1 no log policy either.
+        for (version, items, gone) in [(2, 4, 6), (1, 3, 7)] {
+            let mut bytes = Manifest::default().encode().unwrap();
+            bytes.truncate(bytes.len() - gone);
+            bytes[..2].copy_from_slice(&[0x80 | items, version]);
+            let refused = ManifestError::Version(version.into());
+            assert_eq!(Manifest::decode(&bytes), Err(refused));
+        }
         let mut bytes = Manifest::default().encode().unwrap();
-        bytes.pop();
-        bytes[..2].copy_from_slice(&[0x83, 1]);
+        bytes[0] = 0x84;
         assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Encoding));
-        bytes = Manifest::default().encode().unwrap();
-        bytes[1] = 1;
-        assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Version(1)));
     }
 
     #[test]

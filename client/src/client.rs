@@ -1,25 +1,36 @@
 //! The way of a request, seen from the client: evidence, policy, encapsulation, answer.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::summarize::{Limits, Request, RequestError, Response};
-use cloister_protocol::api::{JsonError, media, models, paths};
+use cloister_protocol::api::{JsonError, media, models, paths, rewrite};
 use cloister_protocol::bhttp::{self, BhttpError};
 use cloister_protocol::evidence::{self, Evidence, EvidenceError};
-use cloister_protocol::keyconfig::{self, KeyConfigError};
+use cloister_protocol::keyconfig::{self, KeyConfigError, KeyConfigList};
 use cloister_protocol::ohttp::{self, OhttpError};
+use cloister_protocol::records::RecordError;
 use getrandom::SysRng;
 use rand_core::{TryRng, UnwrapErr};
+use zeroize::Zeroizing;
 
 use crate::policy::{Attestation, Policy, Refusal};
+use crate::stream::ReplyStream;
+use crate::summary_stream::SummaryStream;
 use crate::transport::{Answer, Transport, TransportError};
+use crate::way::Way;
 
-/// A server whose evidence passed the policy.
+/// A server whose evidence passed the policy. Several threads may ask at one time.
 pub struct Client {
-    transport: Transport,
     policy: Policy,
-    attestation: Attestation,
+    session: Mutex<Arc<Session>>,
+}
+
+/// Keys, what they were accepted for, and the connections that the evidence came over.
+struct Session {
+    transport: Transport,
+    attestation: Arc<Attestation>,
     keys: ohttp::Client,
 }
 
@@ -48,9 +59,15 @@ pub enum ClientError {
     /// The answer was made for another request, or was altered on its way.
     #[error("the server's answer cannot be opened: {0}")]
     Open(#[from] OhttpError),
+    /// A piece of a streamed answer is not a record.
+    #[error("the server's streamed answer cannot be read: {0}")]
+    Record(#[from] RecordError),
     /// The answer is not an HTTP message.
     #[error("the server's answer is not binary HTTP: {0}")]
     Message(#[from] BhttpError),
+    /// The events of a streamed answer cannot be read.
+    #[error("the server's events cannot be read: {0}")]
+    Events(std::io::Error),
     /// The answer is not the JSON that was asked for.
     #[error("the server's answer is not the JSON that was asked for: {0}")]
     Json(#[from] JsonError),
@@ -85,101 +102,192 @@ fn describe(problem: &Problem, sealed: bool) -> String {
 }
 
 impl Client {
-    /// Fetches fresh evidence from the server at `url` (`http://HOST:PORT`) and appraises it. `timeout` bounds each
+    /// Fetches fresh evidence from the server at `url` (`http://HOST:PORT`, or `https` where it
+    /// speaks TLS) and appraises it. `timeout` bounds each
     /// exchange; an emulated guest may need many minutes for an answer.
     pub fn connect(url: &str, timeout: Duration, policy: Policy) -> Result<Self, ClientError> {
-        let transport = Transport::new(url, timeout)?;
-        let (attestation, keys) = fetch_keys(&transport, &policy)?;
-        Ok(Self {
-            transport,
-            policy,
-            attestation,
-            keys,
-        })
+        Self::connect_by(&Way::direct(url), timeout, policy)
     }
 
-    /// What is known about the server.
-    pub fn attestation(&self) -> &Attestation {
-        &self.attestation
+    /// The same for a server that is reached as `way` says, through a relay for example.
+    pub fn connect_by(way: &Way, timeout: Duration, policy: Policy) -> Result<Self, ClientError> {
+        let session = Session::begin(way.transport(timeout)?, &policy)?;
+        let session = Mutex::new(Arc::new(session));
+        Ok(Self { policy, session })
+    }
+
+    /// What is known about the server, as of the keys in use.
+    pub fn attestation(&self) -> Arc<Attestation> {
+        Arc::clone(&self.session().attestation)
     }
 
     /// Asks for a summary.
-    pub fn summarize(&mut self, request: &Request) -> Result<Response, ClientError> {
-        request.check(&Limits {
-            output_tokens: u32::MAX,
-            ..Limits::DEFAULT
-        })?;
-        let mut json = request.to_json();
-        let message = bhttp::Request::new("POST", paths::SUMMARIZE);
-        let message = message.with_content(media::JSON, std::mem::take(&mut *json))?;
-        Ok(Response::from_json(&self.exchange(&message)?)?)
+    pub fn summarize(&self, request: &Request) -> Result<Response, ClientError> {
+        check_summarize(request)?;
+        let response = self.ask(&post_json(paths::SUMMARIZE, request.to_json())?)?;
+        Ok(Response::from_json(&response.content)?)
+    }
+
+    /// Asks for a summary that is shown while it is written.
+    pub fn summarize_streamed(&self, request: &Request) -> Result<SummaryStream, ClientError> {
+        check_summarize(request)?;
+        let message = post_json(paths::SUMMARIZE, request.to_json_streamed())?;
+        Ok(SummaryStream::new(self.stream(&message)?.expect_ok()?))
+    }
+
+    /// Asks for other wordings.
+    pub fn rewrite(&self, request: &rewrite::Request) -> Result<rewrite::Response, ClientError> {
+        request.check(Limits::DEFAULT.text_bytes)?;
+        let response = self.ask(&post_json(paths::REWRITE, request.to_json())?)?;
+        Ok(rewrite::Response::from_json(&response.content)?)
     }
 
     /// Asks which model the server has.
-    pub fn models(&mut self) -> Result<models::Models, ClientError> {
-        let content = self.exchange(&bhttp::Request::new("GET", paths::MODELS))?;
-        Ok(models::Models::from_json(&content)?)
+    pub fn models(&self) -> Result<models::Models, ClientError> {
+        let response = self.ask(&bhttp::Request::new("GET", paths::MODELS))?;
+        Ok(models::Models::from_json(&response.content)?)
     }
 
-    /// Sends one inner request and returns the content of the answer to it. A key that the server no longer has is
-    /// fetched anew, once, and its evidence is appraised like the first.
-    fn exchange(&mut self, message: &bhttp::Request) -> Result<Vec<u8>, ClientError> {
-        let padded = message.encode_padded()?;
-        match self.send(&padded) {
-            Err(ClientError::Problem {
-                problem,
-                sealed: false,
-            }) if problem.is_key_problem() => {
-                (self.attestation, self.keys) = fetch_keys(&self.transport, &self.policy)?;
-                self.send(&padded)
+    /// Sends any inner request, padded, and returns the answer to it, whatever its status. A key that the server no
+    /// longer has, of HPKE or of TLS, is fetched anew, once, and its evidence is appraised like the first.
+    ///
+    /// # Errors
+    /// [`ClientError`]; problems that the server tells inside the encapsulation are answers, not errors.
+    pub fn send(&self, request: &bhttp::Request) -> Result<bhttp::Response, ClientError> {
+        let padded = request.encode_padded()?;
+        self.with_session(|session| session.exchange(&padded))
+    }
+
+    /// Sends any inner request, padded, and returns the answer as it arrives, in records of one size at the server's
+    /// ticks. Waits until status and fields of the answer are there. Keys are renewed as in [`Client::send`].
+    ///
+    /// # Errors
+    /// [`ClientError`]; problems that the server tells inside the encapsulation are answers, not errors.
+    pub fn stream(&self, request: &bhttp::Request) -> Result<ReplyStream, ClientError> {
+        let padded = request.encode_padded()?;
+        self.with_session(|session| session.open_stream(&padded))
+    }
+
+    /// The answer to an inner request; a status other than 200 is an error.
+    fn ask(&self, request: &bhttp::Request) -> Result<bhttp::Response, ClientError> {
+        let response = self.send(request)?;
+        match response.status {
+            200 => Ok(response),
+            status => Err(sealed_problem(status, &response.content)),
+        }
+    }
+
+    fn session(&self) -> MutexGuard<'_, Arc<Session>> {
+        // What is replaced is replaced as a whole.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries with the keys at hand, and once more with new ones if the server no longer has these.
+    fn with_session<T>(
+        &self,
+        attempt: impl Fn(&Session) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let session = Arc::clone(&self.session());
+        match attempt(&session) {
+            Err(error) if session.is_outdated(&error) => {
+                let new = Arc::new(Session::begin(session.transport.anew()?, &self.policy)?);
+                *self.session() = Arc::clone(&new);
+                attempt(&new)
             }
             outcome => outcome,
         }
     }
+}
 
-    fn send(&self, padded: &[u8]) -> Result<Vec<u8>, ClientError> {
+impl Session {
+    fn begin(transport: Transport, policy: &Policy) -> Result<Self, ClientError> {
+        let (attestation, keys) = accepted_keys(&transport, policy)?;
+        Ok(Self {
+            transport,
+            attestation: Arc::new(attestation),
+            keys: ohttp::Client::new(keys.preferred()),
+        })
+    }
+
+    /// Whether a request failed because the server has other keys now.
+    fn is_outdated(&self, error: &ClientError) -> bool {
+        match error {
+            ClientError::Problem { problem, sealed } => !sealed && problem.is_key_problem(),
+            ClientError::Transport(_) => self.transport.has_other_key(),
+            _ => false,
+        }
+    }
+
+    fn exchange(&self, padded: &[u8]) -> Result<bhttp::Response, ClientError> {
         let (sealed, opener) = self.keys.encapsulate(&mut UnwrapErr(SysRng), padded)?;
         let answer = self
             .transport
             .post(paths::OHTTP_GATEWAY, media::OHTTP_REQUEST, &sealed)?;
         if answer.status != 200 {
-            return Err(ClientError::Problem {
-                problem: outer_problem(&answer),
-                sealed: false,
-            });
+            return Err(outer_problem(&answer));
         }
         expect_type(
             &self.transport,
             "POST",
             paths::OHTTP_GATEWAY,
-            &answer,
+            &answer.media_type,
             media::OHTTP_RESPONSE,
         )?;
         let opened = opener.open(&answer.body)?;
-        let mut response = bhttp::Response::decode(&opened, &bhttp::Limits::DEFAULT)?;
-        match response.status {
-            200 => Ok(std::mem::take(&mut *response.content)),
-            status => {
-                let problem = Problem::from_json(&response.content)
-                    .unwrap_or_else(|_| Problem::from_status(status));
-                Err(ClientError::Problem {
-                    problem,
-                    sealed: true,
-                })
-            }
+        Ok(bhttp::Response::decode(&opened, &bhttp::Limits::DEFAULT)?)
+    }
+
+    fn open_stream(&self, padded: &[u8]) -> Result<ReplyStream, ClientError> {
+        let (sealed, opener) = self
+            .keys
+            .encapsulate_chunked(&mut UnwrapErr(SysRng), padded)?;
+        let path = paths::OHTTP_GATEWAY;
+        let answer = self
+            .transport
+            .post_streaming(path, media::OHTTP_CHUNKED_REQUEST, &sealed)?;
+        if answer.status != 200 {
+            return Err(outer_problem(&answer.whole()?));
         }
+        let expected = media::OHTTP_CHUNKED_RESPONSE;
+        expect_type(&self.transport, "POST", path, &answer.media_type, expected)?;
+        ReplyStream::begin(answer, opener)
     }
 }
 
-fn fetch_keys(
+/// What the server's own limit on tokens is, only it knows.
+fn check_summarize(request: &Request) -> Result<(), RequestError> {
+    request.check(&Limits {
+        output_tokens: u32::MAX,
+        ..Limits::DEFAULT
+    })
+}
+
+/// An inner request with a JSON text.
+fn post_json(path: &str, mut json: Zeroizing<Vec<u8>>) -> Result<bhttp::Request, ClientError> {
+    let message = bhttp::Request::new("POST", path);
+    Ok(message.with_content(media::JSON, std::mem::take(&mut *json))?)
+}
+
+/// What an answer inside the encapsulation says went wrong; its status alone when it says nothing.
+pub(crate) fn sealed_problem(status: u16, content: &[u8]) -> ClientError {
+    let problem = Problem::from_json(content).unwrap_or_else(|_| Problem::from_status(status));
+    ClientError::Problem {
+        problem,
+        sealed: true,
+    }
+}
+
+/// Keys out of fresh evidence that the policy accepts.
+pub(crate) fn accepted_keys(
     transport: &Transport,
     policy: &Policy,
-) -> Result<(Attestation, ohttp::Client), ClientError> {
+) -> Result<(Attestation, KeyConfigList), ClientError> {
     let (evidence, nonce) = fetch_evidence(transport)?;
     // The keys come out of the evidence itself, so they are the ones that it speaks for.
     let keys = keyconfig::decode_list(&evidence.key_configs)?;
-    let attestation = policy.appraise(&evidence, &keys, &nonce)?;
-    Ok((attestation, ohttp::Client::new(keys.preferred())))
+    let tls_public_key = transport.tls_public_key();
+    let attestation = policy.appraise(&evidence, &keys, &nonce, tls_public_key.as_deref())?;
+    Ok((attestation, keys))
 }
 
 /// Evidence for a fresh nonce, and the nonce.
@@ -198,40 +306,46 @@ pub(crate) fn fetch_evidence(
     );
     let answer = transport.get(&path)?;
     if answer.status != 200 {
-        return Err(ClientError::Problem {
-            problem: outer_problem(&answer),
-            sealed: false,
-        });
+        return Err(outer_problem(&answer));
     }
-    expect_type(transport, "GET", paths::EVIDENCE, &answer, media::CMW_CBOR)?;
+    expect_type(
+        transport,
+        "GET",
+        paths::EVIDENCE,
+        &answer.media_type,
+        media::CMW_CBOR,
+    )?;
     Ok((Evidence::decode(&answer.body)?, nonce))
 }
 
 /// What an answer in the clear says went wrong; its status alone when it says nothing.
-fn outer_problem(answer: &Answer) -> Problem {
+fn outer_problem(answer: &Answer) -> ClientError {
     let said = (answer.media_type == media::PROBLEM_JSON)
         .then(|| Problem::from_json(&answer.body).ok())
         .flatten();
     let mut problem = said.unwrap_or_else(|| Problem::from_status(answer.status));
     problem.status = answer.status;
-    problem
+    ClientError::Problem {
+        problem,
+        sealed: false,
+    }
 }
 
 fn expect_type(
     transport: &Transport,
     method: &'static str,
     path: &str,
-    answer: &Answer,
+    found: &str,
     expected: &'static str,
 ) -> Result<(), TransportError> {
-    if answer.media_type == expected {
+    if found == expected {
         return Ok(());
     }
     let url = format!("{}{path}", transport.base());
     Err(TransportError::MediaType {
         method,
         url,
-        found: answer.media_type.clone(),
+        found: found.to_owned(),
         expected,
     })
 }

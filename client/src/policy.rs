@@ -113,6 +113,11 @@ pub enum Refusal {
         /// Epoch in the key config list.
         keys: u64,
     },
+    /// The connection ends somewhere else than in the server that the evidence is of.
+    #[error(
+        "refused: the TLS connection's key is not the one that the server's evidence names; nothing was sent"
+    )]
+    TlsKey,
     /// A check of the evidence failed, or could not be made.
     #[error(
         "refused: the server's evidence is not acceptable; nothing was sent.\n{}See every check with \
@@ -137,12 +142,14 @@ fn unacceptable(appraisal: &Appraisal) -> String {
 }
 
 impl Policy {
-    /// Judges evidence that was asked for with `nonce` and carries `keys`.
+    /// Judges evidence that was asked for with `nonce` and carries `keys`. `tls_public_key` is the one that the connection
+    /// has shown (SubjectPublicKeyInfo, DER), if it is one of TLS: it has to be the guest's.
     pub fn appraise(
         &self,
         evidence: &Evidence,
         keys: &KeyConfigList,
         nonce: &[u8; NONCE_BYTES],
+        tls_public_key: Option<&[u8]>,
     ) -> Result<Attestation, Refusal> {
         if evidence.nonce.as_ref() != Some(nonce) {
             return Err(Refusal::Stale);
@@ -157,10 +164,18 @@ impl Policy {
             _ => {}
         }
         match &evidence.kind {
-            Kind::None if self.accept_unattested => Ok(Attestation::None),
+            Kind::None if self.accept_unattested => match tls_public_key {
+                Some(shown) if shown != evidence.tls_public_key => Err(Refusal::TlsKey),
+                _ => Ok(Attestation::None),
+            },
             Kind::None => Err(Refusal::Unattested),
             Kind::SevSnp(report) => {
-                let appraisal = Box::new(self.appraise_snp(evidence, &report[..], Some(nonce))?);
+                let appraisal = Box::new(self.appraise_snp(
+                    evidence,
+                    &report[..],
+                    Some(nonce),
+                    tls_public_key,
+                )?);
                 match appraisal.is_accepted() {
                     true => Ok(Attestation::SevSnp(appraisal)),
                     false => Err(Refusal::Evidence(appraisal)),
@@ -176,6 +191,7 @@ impl Policy {
         evidence: &Evidence,
         report: &[u8],
         nonce: Option<&[u8; NONCE_BYTES]>,
+        tls_public_key: Option<&[u8]>,
     ) -> Result<Appraisal, Refusal> {
         let mut carried = self.certificates.clone();
         carried
@@ -184,7 +200,7 @@ impl Policy {
         let claims = Claims {
             epoch: evidence.epoch,
             key_configs: evidence.key_configs.clone(),
-            tls_public_key: Vec::new(),
+            tls_public_key: evidence.tls_public_key.clone(),
             nonce: evidence.nonce,
         };
         let shown = cloister_verifier::Evidence {
@@ -197,6 +213,7 @@ impl Policy {
             now_s: now_s(),
             nonce,
             key_configs: Some(&evidence.key_configs),
+            tls_public_key,
             log_view: self.log_view.as_ref(),
         };
         Ok(appraise(&shown, &self.snp, &context))
@@ -240,6 +257,15 @@ mod tests {
         nonce: Option<[u8; NONCE_BYTES]>,
         epoch: u64,
     ) -> Result<Attestation, Refusal> {
+        appraise_over(None, accept_unattested, nonce, epoch)
+    }
+
+    fn appraise_over(
+        tls_public_key: Option<&[u8]>,
+        accept_unattested: bool,
+        nonce: Option<[u8; NONCE_BYTES]>,
+        epoch: u64,
+    ) -> Result<Attestation, Refusal> {
         let keys = Gateway::generate_for_epoch(
             &mut UnwrapErr(SysRng),
             Epoch {
@@ -253,6 +279,7 @@ mod tests {
             key_configs: keys.key_configs(),
             epoch,
             nonce,
+            tls_public_key: b"key".to_vec(),
             enclosures: Enclosures::default(),
         };
         let keys = decode_list(&evidence.key_configs).expect("just encoded");
@@ -260,7 +287,7 @@ mod tests {
             accept_unattested,
             ..Policy::default()
         };
-        policy.appraise(&evidence, &keys, &NONCE)
+        policy.appraise(&evidence, &keys, &NONCE, tls_public_key)
     }
 
     #[test]
@@ -289,6 +316,13 @@ mod tests {
             appraise(true, Some(NONCE), evidence),
             Err(Refusal::Epoch { evidence, keys })
         );
+    }
+
+    #[test]
+    fn a_connection_that_ends_somewhere_else_is_refused_even_with_the_flag() {
+        let over = |key: &[u8]| appraise_over(Some(key), true, Some(NONCE), EPOCH);
+        assert_eq!(over(b"key"), Ok(Attestation::None));
+        assert_eq!(over(b"other"), Err(Refusal::TlsKey));
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl FromStr for LogLocation {
                 Ok(Self::Http(text.trim_end_matches('/').to_owned()))
             }
             Some(("https", _)) => Err(wrong(
-                "this client was built without TLS; a log needs none, as everything in it is signed: use its http address, or copy it into a folder",
+                "this client has no certificate authorities; a log needs none, as everything in it is signed: use its http address, or copy it into a folder",
             )),
             Some(_) => Err(wrong("a log is in a folder or behind http")),
             None if text.is_empty() => Err(wrong("it is empty")),

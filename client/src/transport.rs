@@ -1,10 +1,17 @@
-//! HTTP to the server. Nothing secret travels here unsealed, so plain HTTP is enough.
+//! HTTP to the server. Nothing secret travels here unsealed, so plain HTTP is enough; with TLS the server's key is noted,
+//! for the evidence to be compared with.
 
 use std::io::Read;
 use std::time::Duration;
 
+use cloister_protocol::api::paths;
 use ureq::Agent;
+use ureq::config::Config;
 use ureq::http::{Response, Uri};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
+
+use crate::tls::{ShownKey, TlsConnector};
 
 /// More than any answer of the protocol has.
 const MAX_BODY_BYTES: u64 = 2 << 20;
@@ -15,7 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// The address is not usable.
-    #[error("`{url}` is not a server address: {reason}; expected http://HOST:PORT")]
+    #[error(
+        "`{url}` is not a server address: {reason}; expected http://HOST:PORT or https://HOST:PORT"
+    )]
     Url {
         /// What was given.
         url: String,
@@ -51,7 +60,10 @@ pub enum TransportError {
 /// A server's address and the connections to it.
 pub(crate) struct Transport {
     base: String,
+    /// Where encapsulated requests go, if not to the gateway below `base`.
+    relay: Option<String>,
     agent: Agent,
+    shown: ShownKey,
 }
 
 /// Status, media type and body of an answer.
@@ -61,21 +73,59 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
+/// An answer whose body is still to be read.
+pub(crate) struct Streaming {
+    pub(crate) status: u16,
+    pub(crate) media_type: String,
+    url: String,
+    body: ureq::BodyReader<'static>,
+}
+
+impl Streaming {
+    /// Reads what has arrived, or waits for it; 0 is the end.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TransportError> {
+        let outcome = self.body.read(buffer);
+        outcome.map_err(|error| exchange_error("POST", self.url.clone(), &error.into()))
+    }
+
+    /// All of it, where it is no stream after all.
+    pub(crate) fn whole(mut self) -> Result<Answer, TransportError> {
+        let mut body = Vec::new();
+        let outcome = (&mut self.body).take(MAX_BODY_BYTES).read_to_end(&mut body);
+        match outcome {
+            Ok(_) => Ok(Answer {
+                status: self.status,
+                media_type: self.media_type,
+                body,
+            }),
+            Err(error) => Err(exchange_error("POST", self.url, &error.into())),
+        }
+    }
+}
+
 impl Transport {
-    /// `timeout` bounds each exchange from its start to the last byte of the answer.
+    /// To a server of plain HTTP, where everything is signed. `timeout` bounds each exchange from its start to the last
+    /// byte of the answer.
     pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self, TransportError> {
+        if url.starts_with("https://") {
+            return Err(TransportError::Url {
+                url: url.to_owned(),
+                reason: "this address is asked over http only; what comes from there is signed"
+                    .to_owned(),
+            });
+        }
+        Self::to_guest(url, timeout)
+    }
+
+    /// The same to a guest, which may speak TLS.
+    pub(crate) fn to_guest(url: &str, timeout: Duration) -> Result<Self, TransportError> {
         let wrong = |reason: &str| TransportError::Url {
             url: url.to_owned(),
             reason: reason.to_owned(),
         };
         let uri: Uri = url.parse().map_err(|error| wrong(&format!("{error}")))?;
         match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(wrong(
-                    "this client speaks http only (requests are sealed by HPKE, so TLS would add no secrecy to them)",
-                ));
-            }
+            Some("http" | "https") => {}
             _ => return Err(wrong("the scheme is missing")),
         }
         if uri.host().is_none_or(str::is_empty) {
@@ -93,10 +143,72 @@ impl Transport {
             .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
             .user_agent(concat!("cloister/", env!("CARGO_PKG_VERSION")))
             .build();
+        let shown = ShownKey::default();
+        let agent = agent(&config, &shown).map_err(|error| wrong(&format!("{error}")))?;
         Ok(Self {
             base: url.trim_end_matches('/').to_owned(),
-            agent: config.into(),
+            relay: None,
+            agent,
+            shown,
         })
+    }
+
+    /// Sends encapsulated requests to `relay`: to its path, or to that of a gateway where it has none. Everything else goes
+    /// to the relay's server too, unless `is_direct`; then it goes to `server`.
+    pub(crate) fn through(
+        server: &str,
+        relay: &str,
+        is_direct: bool,
+        timeout: Duration,
+    ) -> Result<Self, TransportError> {
+        let direct = Self::to_guest(server, timeout)?;
+        let relayed = Self::new(relay, timeout)?;
+        // Where there is a scheme, there is an authority: it is checked now.
+        let host = relay.find("://").map_or(0, |at| at + 3);
+        let path = relay[host..].find('/').map_or(relay.len(), |at| host + at);
+        let resource = match relay[path..].trim_end_matches('/') {
+            "" => format!("{}{}", relayed.base, paths::OHTTP_GATEWAY),
+            _ => relay.to_owned(),
+        };
+        let base = relay[..path].to_owned();
+        Ok(Self {
+            base: if is_direct { direct.base } else { base },
+            relay: Some(resource),
+            agent: direct.agent,
+            shown: direct.shown,
+        })
+    }
+
+    /// The same way without connections, and without a key that they have shown.
+    pub(crate) fn anew(&self) -> Result<Self, TransportError> {
+        let shown = ShownKey::default();
+        let agent = agent(self.agent.config(), &shown);
+        Ok(Self {
+            base: self.base.clone(),
+            relay: self.relay.clone(),
+            agent: agent.map_err(|error| TransportError::Url {
+                url: self.base.clone(),
+                reason: error.to_string(),
+            })?,
+            shown,
+        })
+    }
+
+    /// The public key that the connections have shown (SubjectPublicKeyInfo, DER); none without TLS.
+    pub(crate) fn tls_public_key(&self) -> Option<Vec<u8>> {
+        self.shown.first()
+    }
+
+    /// Whether the server could not be asked since it has another TLS key than before, as after a restart.
+    pub(crate) fn has_other_key(&self) -> bool {
+        self.shown.has_changed()
+    }
+
+    fn url(&self, path: &str) -> String {
+        match &self.relay {
+            Some(relay) if path == paths::OHTTP_GATEWAY => relay.clone(),
+            _ => format!("{}{path}", self.base),
+        }
     }
 
     /// The server's address.
@@ -110,7 +222,7 @@ impl Transport {
 
     /// The same with another limit on the answer's body.
     pub(crate) fn get_within(&self, path: &str, most_bytes: u64) -> Result<Answer, TransportError> {
-        let url = format!("{}{path}", self.base);
+        let url = self.url(path);
         let outcome = self.agent.get(&url).call();
         outcome
             .and_then(|response| read(response, most_bytes))
@@ -123,37 +235,70 @@ impl Transport {
         media_type: &str,
         body: &[u8],
     ) -> Result<Answer, TransportError> {
-        let url = format!("{}{path}", self.base);
+        let url = self.url(path);
         let outcome = self.agent.post(&url).content_type(media_type).send(body);
         outcome
             .and_then(|response| read(response, MAX_BODY_BYTES))
             .map_err(|error| exchange_error("POST", url, &error))
     }
+
+    /// The same for an answer that is read as it arrives.
+    pub(crate) fn post_streaming(
+        &self,
+        path: &str,
+        media_type: &str,
+        body: &[u8],
+    ) -> Result<Streaming, TransportError> {
+        let url = self.url(path);
+        match self.agent.post(&url).content_type(media_type).send(body) {
+            Ok(response) => Ok(Streaming {
+                status: response.status().as_u16(),
+                media_type: media_type_of(&response),
+                url,
+                body: response.into_body().into_reader(),
+            }),
+            Err(error) => Err(exchange_error("POST", url, &error)),
+        }
+    }
+}
+
+/// An agent without connections.
+fn agent(config: &Config, shown: &ShownKey) -> Result<Agent, rustls::Error> {
+    let connector = ().chain(TcpConnector::default()).chain(TlsConnector::new(shown.clone())?);
+    let resolver = DefaultResolver::default();
+    Ok(Agent::with_parts(config.clone(), connector, resolver))
 }
 
 fn read(response: Response<ureq::Body>, most_bytes: u64) -> Result<Answer, ureq::Error> {
-    let (head, body) = response.into_parts();
-    let media_type = head
-        .headers
+    let status = response.status().as_u16();
+    let media_type = media_type_of(&response);
+    let mut body = Vec::new();
+    response
+        .into_body()
+        .into_with_config()
+        .limit(most_bytes)
+        .reader()
+        .read_to_end(&mut body)?;
+    Ok(Answer {
+        status,
+        media_type,
+        body,
+    })
+}
+
+/// In lower case, without parameters; empty if there is none.
+fn media_type_of(response: &Response<ureq::Body>) -> String {
+    let media_type = response
+        .headers()
         .get("content-type")
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let media_type = media_type
+    media_type
         .split(';')
         .next()
         .unwrap_or_default()
         .trim()
-        .to_ascii_lowercase();
-    let mut bytes = Vec::new();
-    body.into_with_config()
-        .limit(most_bytes)
-        .reader()
-        .read_to_end(&mut bytes)?;
-    Ok(Answer {
-        status: head.status.as_u16(),
-        media_type,
-        body: bytes,
-    })
+        .to_ascii_lowercase()
 }
 
 fn exchange_error(method: &'static str, url: String, error: &ureq::Error) -> TransportError {
@@ -192,12 +337,54 @@ mod tests {
             ("127.0.0.1:8080", "scheme"),
             ("localhost", "scheme"),
             ("https://x", "http only"),
+            ("https://x/log", "signed"),
             ("http://h/?q", "query"),
             ("not an address", "invalid"),
         ] {
             let text = check(url).unwrap_err().to_string();
             assert!(text.contains(word), "{url}: {text}");
         }
+    }
+
+    #[test]
+    fn a_relay_gets_everything_or_requests_only() {
+        let urls = |relay: &str, is_direct| {
+            let timeout = Duration::from_secs(1);
+            let transport = Transport::through("http://s:1", relay, is_direct, timeout);
+            let transport = transport.expect("addresses");
+            (transport.url(paths::OHTTP_GATEWAY), transport.url("/e"))
+        };
+        let at_relay = "http://r/.well-known/ohttp-gateway".to_owned();
+        for relay in ["http://r", "http://r/"] {
+            assert_eq!(
+                urls(relay, false),
+                (at_relay.clone(), "http://r/e".to_owned())
+            );
+            assert_eq!(
+                urls(relay, true),
+                (at_relay.clone(), "http://s:1/e".to_owned())
+            );
+        }
+        let resource = "http://r:80/to/s".to_owned();
+        assert_eq!(
+            urls(&resource, false),
+            (resource.clone(), "http://r:80/e".to_owned())
+        );
+        assert_eq!(
+            urls(&resource, true),
+            (resource.clone(), "http://s:1/e".to_owned())
+        );
+        let wrong = Transport::through("http://s", "r:80", false, Duration::from_secs(1));
+        let text = wrong.err().expect("no scheme").to_string();
+        assert!(text.contains("`r:80`"), "{text}");
+    }
+
+    #[test]
+    fn a_guest_may_speak_tls() {
+        let transport = Transport::to_guest("https://127.0.0.1:8443", Duration::from_secs(1));
+        let transport = transport.expect("an address");
+        assert_eq!(transport.base(), "https://127.0.0.1:8443");
+        assert_eq!(transport.tls_public_key(), None);
     }
 
     #[test]

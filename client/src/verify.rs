@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::client::{self, ClientError};
 use crate::policy::{self, Policy, Refusal};
 use crate::policy_arguments::{self, PolicyArguments, PolicyError};
-use crate::transport::Transport;
+use crate::way::Way;
 
 /// How long a server may take for its evidence. Emulated ones are slow.
 const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -21,6 +21,10 @@ const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) struct Verify {
     #[command(flatten)]
     source: Source,
+    /// Fetch the server's evidence through this relay, http://HOST:PORT of a `cloister relay`: the server then does not
+    /// learn who looks.
+    #[arg(long, value_name = "URL", requires = "server")]
+    relay: Option<String>,
     /// The entry of the report's image in a log, a signed note.
     #[arg(long, value_name = "FILE", requires_all = ["report", "release_proof"])]
     release_note: Option<PathBuf>,
@@ -38,7 +42,8 @@ pub(crate) struct Verify {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Source {
-    /// A server, which is asked for fresh evidence: http://HOST:PORT.
+    /// A server, which is asked for fresh evidence: http://HOST:PORT or https://HOST:PORT. The key of a TLS connection has to
+    /// be the one that the evidence binds.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// Evidence that a server gave, from /.well-known/cloister/evidence.
@@ -121,15 +126,22 @@ fn appraise_source(arguments: &Verify) -> Result<Appraisal, VerifyError> {
     let policy = arguments.policy.policy()?;
     let source = &arguments.source;
     if let Some(url) = &source.server {
-        let transport = Transport::new(url, EVIDENCE_TIMEOUT).map_err(ClientError::from)?;
+        let way = Way {
+            server: url.clone(),
+            relay: arguments.relay.clone(),
+            evidence_direct: false,
+        };
+        let transport = way.transport(EVIDENCE_TIMEOUT);
+        let transport = transport.map_err(ClientError::from)?;
         let (evidence, nonce) = client::fetch_evidence(&transport)?;
-        return appraise_evidence(&policy, &evidence, Some(&nonce));
+        let tls_public_key = transport.tls_public_key();
+        return appraise_evidence(&policy, &evidence, Some(&nonce), tls_public_key.as_deref());
     }
     if let Some(path) = &source.evidence {
         let evidence = Evidence::decode(&policy_arguments::read(path)?);
         let path = path.clone();
         let evidence = evidence.map_err(|source| VerifyError::Evidence { path, source })?;
-        return appraise_evidence(&policy, &evidence, None);
+        return appraise_evidence(&policy, &evidence, None, None);
     }
     let report = source.report.as_ref();
     appraise_report(
@@ -143,10 +155,13 @@ fn appraise_evidence(
     policy: &Policy,
     evidence: &Evidence,
     nonce: Option<&[u8; NONCE_BYTES]>,
+    tls_public_key: Option<&[u8]>,
 ) -> Result<Appraisal, VerifyError> {
     match &evidence.kind {
         Kind::None => Err(Refusal::Unattested.into()),
-        Kind::SevSnp(report) => Ok(policy.appraise_snp(evidence, &report[..], nonce)?),
+        Kind::SevSnp(report) => {
+            Ok(policy.appraise_snp(evidence, &report[..], nonce, tls_public_key)?)
+        }
         other => Err(Refusal::UnknownKind(other.name()).into()),
     }
 }

@@ -18,9 +18,8 @@
 mod ask;
 mod command;
 mod serve;
-mod stop;
 
+pub use crate::serving::Stop;
 pub use ask::{AskError, ask_witness};
 pub(crate) use command::{WitnessArguments, WitnessCommandError, help, run};
 pub use serve::{Exchange, serve};
-pub use stop::Stop;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cloister_client::{Client, ClientError, Policy, Refusal};
 use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::summarize::{Limits, Message, Request, Response, Style, Usage};
-use cloister_protocol::api::{media, paths};
+use cloister_protocol::api::{media, paths, rewrite};
 use cloister_protocol::bhttp;
 use cloister_protocol::evidence::{Enclosures, Evidence, Kind, parse_nonce};
 use cloister_protocol::ohttp::Gateway;
@@ -129,6 +129,7 @@ fn answer(state: &mut State, target: &str, body: &[u8]) -> (u16, &'static str, V
                 key_configs,
                 epoch: 1,
                 nonce,
+                tls_public_key: Vec::new(),
                 enclosures: Enclosures::default(),
             }
             .encode(),
@@ -174,6 +175,17 @@ fn inner_answer(behaviour: Behaviour, request: &bhttp::Request) -> bhttp::Respon
             .to_json();
         return bhttp::Response::new(422)
             .with_content(media::PROBLEM_JSON, problem)
+            .expect("valid");
+    }
+    if request.path == paths::REWRITE {
+        let request = rewrite::Request::from_json(&request.content, 100).expect("a request");
+        let response = rewrite::Response {
+            suggestions: vec![format!("{} in {:?}", request.text, request.tone)],
+            usage: rewrite::Usage::default(),
+            model: "test".to_owned(),
+        };
+        return bhttp::Response::new(200)
+            .with_content(media::JSON, response.to_json())
             .expect("valid");
     }
     assert_eq!(
@@ -289,7 +301,7 @@ fn another_kind_of_server_is_recognized() {
 #[test]
 fn a_request_without_text_is_not_sent() {
     let server = serve(Behaviour::Right);
-    let mut client = Client::connect(&server.url, TIMEOUT, accept()).expect("connected");
+    let client = Client::connect(&server.url, TIMEOUT, accept()).expect("connected");
     let empty = Request {
         messages: vec![],
         style: Style::Bullets,
@@ -300,6 +312,67 @@ fn a_request_without_text_is_not_sent() {
         Err(ClientError::Request(_))
     ));
     assert_eq!(seen(&server), [EVIDENCE]);
+}
+
+#[test]
+fn the_command_prints_other_wordings() {
+    let server = serve(Behaviour::Right);
+    let run = |words: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_cloister"))
+            .args([
+                "rewrite",
+                "--server",
+                &server.url,
+                "--insecure-no-attestation",
+            ])
+            .args(words)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("the command runs");
+        let text = String::from_utf8(output.stdout).expect("text");
+        (output.status.code(), text)
+    };
+    let (status, text) = run(&["--tone", "formal", "hey"]);
+    assert_eq!(status, Some(0));
+    assert!(
+        text.starts_with("hey in Formal\n\nWritten by a machine"),
+        "{text}"
+    );
+    assert!(text.contains("NOT ATTESTED"), "{text}");
+    let (status, text) = run(&["--json", "hey"]);
+    let document: serde_json::Value = serde_json::from_str(&text).expect("one JSON document");
+    assert_eq!(
+        (status, &document["suggestions"][0]),
+        (Some(0), &"hey in Friendly".into())
+    );
+    assert_eq!(document["attestation"]["kind"], "none");
+    assert_eq!(run(&["-"]).0, Some(1), "nothing on standard input");
+    assert_eq!(run(&["--tone", "rude", "hey"]).0, Some(2));
+}
+
+#[test]
+fn any_request_can_be_sent_and_problems_are_answers() {
+    let send = |behaviour| {
+        let client = Client::connect(&serve(behaviour).url, TIMEOUT, accept()).expect("connected");
+        let request = bhttp::Request::new("POST", paths::SUMMARIZE)
+            .with_content(media::JSON, request().to_json().to_vec())
+            .expect("valid");
+        client.send(&request)
+    };
+    let answer = send(Behaviour::RotatesOnce).expect("the second try");
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .content
+            .windows(9)
+            .any(|window| window == b"Ana wrote")
+    );
+    let answer = send(Behaviour::Refuses).expect("an answer");
+    assert_eq!(answer.status, 422);
+    assert_eq!(
+        answer.field("content-type"),
+        Some(media::PROBLEM_JSON.as_bytes())
+    );
 }
 
 /// The command itself, with its exit status and its two streams.

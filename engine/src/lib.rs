@@ -1,4 +1,5 @@
-//! Model pack, tokenizer, transformer, SIMD kernels and summaries: the same crate on the host and in
+//! Model pack, tokenizer, transformer, SIMD kernels, and what is asked of the model: summaries, other wordings, answers.
+//! The same crate on the host and in
 //! the guest.
 
 #![cfg_attr(not(test), no_std)]
@@ -8,11 +9,14 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+pub mod answer;
 pub mod generate;
+mod language;
 pub mod layout;
 pub mod model;
 mod ops;
 pub mod pack;
+pub mod rewrite;
 pub mod sample;
 pub mod session;
 pub mod simd;

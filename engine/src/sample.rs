@@ -9,6 +9,9 @@ use zeroize::Zeroizing;
 pub struct Sampling {
     /// 0 takes the likeliest token; more makes the others likelier.
     pub temperature: f32,
+    /// Of the likeliest tokens, only those are drawn from that have this share of the odds together, and at least one; 1
+    /// is all.
+    pub top_p: f32,
     /// Divides the odds of tokens that came lately; 1 leaves them alone.
     pub repeat_penalty: f32,
     /// How many of the last tokens count as lately.
@@ -21,6 +24,7 @@ impl Default for Sampling {
     fn default() -> Self {
         Self {
             temperature: 0.0,
+            top_p: 1.0,
             repeat_penalty: 1.1,
             repeat_window: 64,
             seed: 0,
@@ -124,6 +128,7 @@ impl Sampler {
         for (_, weight) in self.candidates.iter_mut() {
             *weight = libm::expf((*weight - highest) / self.sampling.temperature);
         }
+        self.keep_share();
         let total: f32 = self.candidates.iter().map(|(_, weight)| weight).sum();
         let mut rest = self.random.unit() * total;
         for &(token, weight) in self.candidates.iter() {
@@ -133,6 +138,22 @@ impl Sampler {
             }
         }
         self.candidates[0].0
+    }
+}
+
+impl Sampler {
+    /// Drops what is behind the first candidates that have the share of the odds that is drawn from.
+    fn keep_share(&mut self) {
+        let total: f32 = self.candidates.iter().map(|(_, weight)| weight).sum();
+        let share = self.sampling.top_p * total;
+        let mut sum = 0.0;
+        let kept = self.candidates.iter().position(|(_, weight)| {
+            sum += weight;
+            sum >= share
+        });
+        if let Some(last) = kept.filter(|_| self.sampling.top_p < 1.0) {
+            self.candidates.truncate(last + 1);
+        }
     }
 }
 
@@ -161,7 +182,28 @@ mod tests {
             repeat_penalty,
             repeat_window: 4,
             seed,
+            ..Sampling::default()
         })
+    }
+
+    #[test]
+    fn only_the_share_of_the_odds_is_drawn_from() {
+        // Odds of about 0.67, 0.24 and 0.09.
+        let logits = [1.0, 0.0, 2.0];
+        let drawn = |top_p: f32| {
+            let mut sampler = Sampler::new(Sampling {
+                top_p,
+                ..sampler(1.0, 1.0, 3).sampling
+            });
+            let mut drawn: Vec<u32> = (0..1000).map(|_| sampler.choose(&logits, &[])).collect();
+            drawn.sort_unstable();
+            drawn.dedup();
+            drawn
+        };
+        assert_eq!(drawn(0.0), [2]);
+        assert_eq!(drawn(0.6), [2]);
+        assert_eq!(drawn(0.8), [0, 2]);
+        assert_eq!(drawn(1.0), [0, 1, 2]);
     }
 
     #[test]

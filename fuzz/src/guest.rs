@@ -3,7 +3,7 @@
 
 use cloister_boot::address::{PhysAddr, PhysRange};
 use cloister_boot::elf::Program;
-use cloister_boot::manifest::{Manifest, ModelRef};
+use cloister_boot::manifest::{Manifest, ModelRef, Serving, TokenIssuer};
 use cloister_boot::rom::Table;
 use cloister_kernel::http::{Admission, Connection, Head, Limits, Response, Status, Wish};
 use cloister_kernel::memory::map::MemoryMap;
@@ -39,7 +39,7 @@ pub fn manifest(data: &[u8]) -> bool {
     true
 }
 
-/// Manifests with and without a model and a log policy.
+/// Manifests with and without a model, a log policy and a token issuer.
 pub fn manifest_seeds() -> Vec<Vec<u8>> {
     let without = Manifest::default();
     let model = ModelRef {
@@ -56,9 +56,21 @@ pub fn manifest_seeds() -> Vec<Vec<u8>> {
     };
     let published = Manifest {
         log_policy: Some("# no log\nquorum none\n".into()),
+        serving: Serving {
+            tls: true,
+            epoch_s: 20,
+        },
         ..with.clone()
     };
-    [without, with, published]
+    let admitting = Manifest {
+        token_issuer: Some(TokenIssuer {
+            name: "issuer.example".into(),
+            token_key: vec![7; 342],
+            origin_info: "cloister.example".into(),
+        }),
+        ..Manifest::default()
+    };
+    [without, with, published, admitting]
         .map(|manifest| manifest.encode().expect("valid"))
         .to_vec()
 }

@@ -16,6 +16,7 @@ pub mod host;
 pub mod launch;
 pub mod protocol;
 pub mod snp;
+pub mod tls;
 pub mod transparency;
 
 /// A target: its name (that of the binary), what runs it, and valid inputs to start from.
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 34] = [
+pub const TARGETS: [Target; 38] = [
     target("keyconfig", protocol::keyconfig, protocol::keyconfig_seeds),
     target(
         "ohttp_request",
@@ -54,6 +55,13 @@ pub const TARGETS: [Target; 34] = [
         protocol::summarize_json,
         protocol::summarize_json_seeds,
     ),
+    target("records", protocol::records, protocol::records_seeds),
+    target("chat_json", protocol::chat_json, protocol::chat_json_seeds),
+    target(
+        "rewrite_json",
+        protocol::rewrite_json,
+        protocol::rewrite_json_seeds,
+    ),
     target(
         "problem_json",
         protocol::problem_json,
@@ -67,6 +75,7 @@ pub const TARGETS: [Target; 34] = [
     target("elf", guest::elf, guest::elf_seeds),
     target("e820", guest::e820, guest::e820_seeds),
     target("http", guest::http, guest::http_seeds),
+    target("tls", tls::tls, tls::tls_seeds),
     target("fw_cfg", host::fw_cfg, host::fw_cfg_seeds),
     target("network_card", host::network_card, host::network_card_seeds),
     target("ghcb", snp::ghcb, snp::ghcb_seeds),

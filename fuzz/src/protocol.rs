@@ -1,13 +1,15 @@
 //! What clients, relays and hosts send: key config lists, encapsulated and binary HTTP, evidence, JSON.
 
+use cloister_protocol::api::chat;
 use cloister_protocol::api::models::Models;
 use cloister_protocol::api::problem::Problem;
+use cloister_protocol::api::rewrite;
 use cloister_protocol::api::summarize::{Limits, Message, Request, Response, Style, Usage};
 use cloister_protocol::evidence::{self, Enclosures, Evidence, Kind};
 use cloister_protocol::keyconfig::{self, Epoch, Kem, KeyConfig};
 use cloister_protocol::ohttp::{Client, Gateway, ResponseOpener, chunked};
 use cloister_protocol::test_rng::TestRng;
-use cloister_protocol::{bhttp as binary, padding};
+use cloister_protocol::{bhttp as binary, padding, records as record};
 use std::sync::LazyLock;
 
 /// The same keys in each run, so that a seed stays valid.
@@ -179,6 +181,64 @@ pub fn bhttp_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
+/// A streamed response: the first byte says how large its records are, less three. What they carry is read as it arrives,
+/// and is what the decoder of whole messages reads.
+pub fn records(data: &[u8]) -> bool {
+    let Some((size, stream)) = data.split_first() else {
+        return false;
+    };
+    let mut decoder = record::Decoder::default();
+    let mut reader = binary::stream::ResponseReader::new(binary::Limits::DEFAULT);
+    let (mut message, mut content) = (Vec::new(), Vec::new());
+    for piece in stream.chunks(usize::from(*size) + 3) {
+        let Ok(bytes) = decoder.read(piece) else {
+            return false;
+        };
+        assert!(bytes.len() + 2 <= piece.len());
+        message.extend_from_slice(bytes);
+        if reader.push(bytes).is_err() {
+            return false;
+        }
+        content.extend_from_slice(&reader.take_content());
+    }
+    if reader.finish().is_err() {
+        return false;
+    }
+    let head = reader.head().expect("a finished message has a head");
+    let whole = binary::Response::decode(&message, &binary::Limits::DEFAULT);
+    let whole = whole.expect("what can be read in pieces can be read as a whole");
+    assert_eq!((head.status, &head.header), (whole.status, &whole.header));
+    assert_eq!(content[..], whole.content[..]);
+    true
+}
+
+/// Both framings in records of the usual size, and one in small ones.
+pub fn records_seeds() -> Vec<Vec<u8>> {
+    let response = binary::Response::new(200)
+        .with_content("text/plain", b"hello".to_vec())
+        .expect("valid");
+    let mut streamed = Vec::new();
+    binary::stream::put_head(&mut streamed, &response).expect("a final status");
+    for piece in [&b"one "[..], &b"two ".repeat(100)] {
+        binary::stream::put_content(&mut streamed, piece);
+    }
+    binary::stream::put_end(&mut streamed);
+    let known = response.encode().expect("valid");
+    let usual = |message: &[u8]| {
+        let mut seed = vec![(record::RECORD_BYTES - 3) as u8];
+        let mut rest = message;
+        while !rest.is_empty() {
+            let (record, taken) = record::encode(rest);
+            seed.extend_from_slice(&record[..]);
+            rest = &rest[taken..];
+        }
+        seed
+    };
+    let mut small = vec![0];
+    known.iter().for_each(|byte| small.extend_from_slice(&[0, 1, *byte]));
+    vec![usual(&streamed), usual(&known), small]
+}
+
 /// Evidence: what is accepted encodes to what decodes to the same, within the limits.
 pub fn evidence(data: &[u8]) -> bool {
     if let Some(nonce) = std::str::from_utf8(data)
@@ -208,6 +268,7 @@ pub fn evidence_seeds() -> Vec<Vec<u8>> {
         key_configs: b"keys".to_vec(),
         epoch: 7,
         nonce: Some([9; 32]),
+        tls_public_key: b"TLS key".to_vec(),
         enclosures: Enclosures {
             certificates: b"certificates".to_vec(),
             release_note: b"note".to_vec(),
@@ -216,6 +277,7 @@ pub fn evidence_seeds() -> Vec<Vec<u8>> {
     };
     let cached = Evidence {
         nonce: None,
+        tls_public_key: Vec::new(),
         key_configs: GATEWAY.key_configs(),
         ..fresh.clone()
     };
@@ -259,6 +321,64 @@ pub fn summarize_json_seeds() -> Vec<Vec<u8>> {
     vec![
         request.to_json().to_vec(),
         br#"{"messages":[{"text":"\ud83d\ude00"}]}"#.to_vec(),
+    ]
+}
+
+/// Requests of existing clients: what is accepted is within the limits; what is not has an error with words and a status.
+pub fn chat_json(data: &[u8]) -> bool {
+    let limits = chat::Limits::DEFAULT;
+    match chat::Request::from_json(data, &limits) {
+        Ok(request) => {
+            assert!((1..=limits.output_tokens).contains(&request.max_tokens));
+            assert!((0.0..=2.0).contains(&request.temperature));
+            assert!((0.0..=1.0).contains(&request.top_p));
+            assert!(!request.messages.is_empty() && request.messages.len() <= limits.messages);
+            assert!(request.stop.len() <= chat::MAX_STOPS);
+            assert!(request.stream || !request.include_usage);
+            true
+        }
+        Err(error) => {
+            let problem = error.problem().with_error();
+            assert!(matches!(problem.status, 400 | 413 | 422));
+            assert!(problem.to_json().len() < padding::BUCKETS_BYTES[3]);
+            false
+        }
+    }
+}
+
+/// A request with everything, and the least one.
+pub fn chat_json_seeds() -> Vec<Vec<u8>> {
+    vec![
+        br#"{"model":"m","messages":[{"role":"system","content":"a"},{"role":"user","content":
+            [{"type":"text","text":"b"}]}],"max_tokens":5,"temperature":0.5,"top_p":1,"seed":-4,"stop":["x","y"],
+            "stream":true,"stream_options":{"include_usage":true},"n":1,"tools":[],"response_format":{"type":"text"}}"#
+            .to_vec(),
+        br#"{"messages":[{"role":"user","content":"\ud83d\ude00"}]}"#.to_vec(),
+    ]
+}
+
+/// Requests for other wordings: what is accepted is within the limits and goes there and back.
+pub fn rewrite_json(data: &[u8]) -> bool {
+    const LIMIT_BYTES: usize = 1 << 10;
+    match rewrite::Request::from_json(data, LIMIT_BYTES) {
+        Ok(request) => {
+            assert_eq!(request.check(LIMIT_BYTES), Ok(()));
+            let again = rewrite::Request::from_json(&request.to_json(), LIMIT_BYTES);
+            assert_eq!(again, Ok(request));
+            true
+        }
+        Err(error) => {
+            assert!(matches!(error.problem().status, 400 | 413 | 422));
+            false
+        }
+    }
+}
+
+/// With and without a count.
+pub fn rewrite_json_seeds() -> Vec<Vec<u8>> {
+    vec![
+        br#"{"text":"send it","tone":"friendly"}"#.to_vec(),
+        br#"{"text":"\u00e9","tone":"fix","count":3}"#.to_vec(),
     ]
 }
 

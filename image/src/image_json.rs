@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of this file's format.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,11 @@ pub struct ImageJson {
     pub model: Option<ModelEntry>,
     /// Under which logs and witnesses the image is to be published, if its manifest says so.
     pub log_policy: Option<LogPolicyEntry>,
+    /// Whose anonymous tokens the guest demands, if its manifest names an issuer.
+    #[serde(default)]
+    pub token_issuer: Option<TokenIssuerEntry>,
+    /// How the image serves its port, as its manifest says.
+    pub serving: ServingEntry,
     /// What is in the guest, as a CycloneDX document.
     pub sbom: FileEntry,
     /// RAM that the image needs, in MiB.
@@ -86,6 +91,26 @@ pub struct LogPolicyEntry {
     pub sha256: String,
 }
 
+/// The token issuer in the ROM's manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenIssuerEntry {
+    /// The issuer's name.
+    pub name: String,
+    /// What its tokens must be for.
+    pub origin: String,
+    /// SHA-256 of its token key, which tokens name it by, lower-case hex.
+    pub token_key_id: String,
+}
+
+/// How the port is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServingEntry {
+    /// TLS on the port; otherwise plain HTTP.
+    pub tls: bool,
+    /// Length of a key epoch in seconds.
+    pub epoch_s: u32,
+}
+
 /// Where the code came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceEntry {
@@ -116,7 +141,7 @@ pub struct BuildEntry {
     pub profile: String,
     /// The profile's settings as they are given to Cargo, so that no configuration file changes them.
     pub settings: Vec<String>,
-    /// Compiler flags, with folder names left out.
+    /// Compiler flags, with folder names left out, and the C compiler and assembler with theirs.
     pub flags: Vec<String>,
 }
 
@@ -212,6 +237,15 @@ mod tests {
                 bytes: 7,
                 sha256: "33".repeat(32),
             }),
+            token_issuer: Some(TokenIssuerEntry {
+                name: "issuer.example".to_owned(),
+                origin: "cloister.example".to_owned(),
+                token_key_id: "44".repeat(32),
+            }),
+            serving: ServingEntry {
+                tls: true,
+                epoch_s: 3600,
+            },
             sbom: file("sbom.cdx.json"),
             memory_mib: 128,
             source: SourceEntry {
@@ -248,13 +282,13 @@ mod tests {
     #[test]
     fn another_format_is_refused() {
         let text = ImageJson {
-            format: 1,
+            format: 2,
             ..image()
         }
         .to_text();
         assert!(matches!(
             ImageJson::parse(&text),
-            Err(ImageJsonError::Format(1))
+            Err(ImageJsonError::Format(2))
         ));
         // Whatever else an older file has.
         assert!(matches!(

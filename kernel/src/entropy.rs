@@ -200,9 +200,10 @@ impl Source {
 
 static SOURCE: Mutex<Option<Source>> = Mutex::new(None);
 
-/// Installs the guest's source.
+/// Installs the guest's source, for libraries that ask `getrandom` too.
 pub fn install(source: Source) {
     *SOURCE.lock() = Some(source);
+    getrandom::set_source(|output| with(|drbg| drbg.fill(output)));
 }
 
 /// Runs `use_generator` with a generator of its own. Ends the guest if there is no entropy.

@@ -33,3 +33,4 @@ pub mod smp;
 pub mod start;
 pub mod stop;
 pub mod time;
+pub mod tls;

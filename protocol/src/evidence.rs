@@ -8,6 +8,7 @@
 //!   "evidence": [kind-media-type, bytes, 4],          ; 4: the bit of evidence, RFC 9999 section 3.1.1
 //!   "keys":     ["application/ohttp-keys", bytes],
 //!   ? "nonce":  ["application/vnd.cloister.nonce", bytes .size 32],
+//!   ? "tls-key": ["application/vnd.cloister.tls-key", bytes],               ; SubjectPublicKeyInfo, DER
 //!   ? "certificates":  ["application/vnd.cloister.certificates", bytes, 2],   ; 2: the bit of endorsements
 //!   ? "release-note":  ["application/vnd.cloister.release-note", bytes, 2],
 //!   ? "release-proof": ["application/vnd.cloister.release-proof", bytes, 2],
@@ -56,6 +57,11 @@ const INDICATOR_EVIDENCE: u32 = 1 << 2;
 const EPOCH_MEDIA_TYPE: &str = "application/vnd.cloister.epoch";
 const NONCE_MEDIA_TYPE: &str = "application/vnd.cloister.nonce";
 const NONE_MEDIA_TYPE: &str = "application/vnd.cloister.no-evidence";
+
+const TLS_KEY_MEDIA_TYPE: &str = "application/vnd.cloister.tls-key";
+
+/// The most bytes of a TLS public key.
+pub const MAX_TLS_KEY_BYTES: usize = 1024;
 
 const SEV_SNP_MEDIA_TYPE: &str = "application/vnd.cloister.sev-snp-report";
 
@@ -111,6 +117,9 @@ pub struct Evidence {
     pub epoch: u64,
     /// The nonce that the client sent; none in the cached evidence of an epoch.
     pub nonce: Option<[u8; NONCE_BYTES]>,
+    /// The public key of the guest's TLS, a SubjectPublicKeyInfo in DER (RFC 5280, section 4.1.2.7), which the report
+    /// binds too; empty where the guest speaks none.
+    pub tls_public_key: Vec<u8>,
     /// What the launcher handed the guest to go with it.
     pub enclosures: Enclosures,
 }
@@ -203,7 +212,7 @@ impl Evidence {
     /// The encoded collection.
     pub fn encode(&self) -> Vec<u8> {
         let enclosures: usize = self.enclosures.all().into_iter().map(Vec::len).sum();
-        let variable_bytes = self.key_configs.len() + enclosures;
+        let variable_bytes = self.key_configs.len() + self.tls_public_key.len() + enclosures;
         let mut out = Vec::with_capacity(variable_bytes + SEV_SNP_REPORT_BYTES + 512);
         self.write(&mut Encoder::new(&mut out))
             .expect("a vector takes whatever is written");
@@ -214,7 +223,9 @@ impl Evidence {
         // RFC 8949 orders keys by their encoding: shorter ones first, then byte by byte.
         let enclosures = ENCLOSURES.into_iter().zip(self.enclosures.all());
         let enclosures = enclosures.filter(|(_, value)| !value.is_empty());
-        let optional = usize::from(self.nonce.is_some()) + enclosures.clone().count();
+        let has_tls_key = !self.tls_public_key.is_empty();
+        let optional = [self.nonce.is_some(), has_tls_key].map(usize::from);
+        let optional = optional.iter().sum::<usize>() + enclosures.clone().count();
         encoder.map(4 + optional as u64)?;
         write_record(encoder, "keys", media::OHTTP_KEYS, &self.key_configs, None)?;
         write_record(
@@ -226,6 +237,10 @@ impl Evidence {
         )?;
         if let Some(nonce) = &self.nonce {
             write_record(encoder, "nonce", NONCE_MEDIA_TYPE, nonce, None)?;
+        }
+        if has_tls_key {
+            let key = &self.tls_public_key;
+            write_record(encoder, "tls-key", TLS_KEY_MEDIA_TYPE, key, None)?;
         }
         encoder.str(TYPE_KEY)?.str(COLLECTION_TYPE)?;
         let (media_type, value) = self.kind.record();
@@ -265,8 +280,13 @@ impl Evidence {
             .nonce
             .map(|nonce| nonce.array("nonce", NONCE_MEDIA_TYPE))
             .transpose()?;
+        let tls_public_key = match entries.tls_key {
+            None => Vec::new(),
+            Some(key) => key.tls_key()?.to_vec(),
+        };
         Ok(Self {
             kind: evidence.kind()?,
+            tls_public_key,
             key_configs: key_configs.to_vec(),
             epoch: u64::from_be_bytes(epoch.array("epoch", EPOCH_MEDIA_TYPE)?),
             nonce,
@@ -302,6 +322,7 @@ struct Entries<'a> {
     keys: Option<Record<'a>>,
     epoch: Option<Record<'a>>,
     nonce: Option<Record<'a>>,
+    tls_key: Option<Record<'a>>,
     evidence: Option<Record<'a>>,
     enclosures: [Option<Record<'a>>; 3],
     has_type: bool,
@@ -334,6 +355,7 @@ impl<'a> Entries<'a> {
             "keys" => ("keys", &mut self.keys),
             "epoch" => ("epoch", &mut self.epoch),
             "nonce" => ("nonce", &mut self.nonce),
+            "tls-key" => ("tls-key", &mut self.tls_key),
             "evidence" => ("evidence", &mut self.evidence),
             other => match ENCLOSURES.iter().position(|(label, _)| *label == other) {
                 Some(index) => (ENCLOSURES[index].0, &mut self.enclosures[index]),
@@ -415,6 +437,16 @@ impl<'a> Record<'a> {
         self.value(label, media_type)?
             .try_into()
             .map_err(|_| EvidenceError::Entry { label })
+    }
+
+    /// Not empty: a guest without TLS has no such entry.
+    fn tls_key(&self) -> Result<&'a [u8], EvidenceError> {
+        const LABEL: &str = "tls-key";
+        match self.value(LABEL, TLS_KEY_MEDIA_TYPE)? {
+            b"" => Err(EvidenceError::Entry { label: LABEL }),
+            key if key.len() > MAX_TLS_KEY_BYTES => Err(EvidenceError::TooLarge),
+            key => Ok(key),
+        }
     }
 
     fn enclosure(&self, label: &'static str, media_type: &str) -> Result<&'a [u8], EvidenceError> {

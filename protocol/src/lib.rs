@@ -7,6 +7,7 @@
 //! | [`ohttp`] | encapsulated requests and responses, whole and in chunks | RFC 9458, section 4; draft-ietf-ohai-chunked-ohttp |
 //! | [`bhttp`] | binary HTTP messages | RFC 9292 |
 //! | [`padding`] | sizes that a message is padded to | |
+//! | [`records`] | pieces of one size that a streamed response leaves in | |
 //! | [`api`] | paths, media types, JSON bodies, problem documents | RFC 8259, RFC 9457 |
 //! | [`evidence`] | what the guest shows of itself | RFC 9999 |
 //!
@@ -25,6 +26,7 @@ pub mod keyconfig;
 pub mod ohttp;
 pub mod padding;
 mod reader;
+pub mod records;
 pub mod suite;
 #[cfg(any(test, feature = "testing"))]
 pub mod test_rng;

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use cloister_boot::manifest::Serving;
 use cloister_client::{Client, Policy};
-use xtask::image_build::{self, Image};
+use xtask::guest_build::Environment;
+use xtask::image_build::{self, Image, ImageInputs};
 use xtask::models::ModelChoice;
 use xtask::qemu::{
     Accelerator, EmulatedPlatform, Guest, GuestError, GuestOptions, Platform, Qemu, Stop,
@@ -66,17 +68,35 @@ pub fn tiny_image() -> &'static Image {
     IMAGE.get_or_init(|| build("tiny"))
 }
 
+/// The image with the generated model, TLS, and key epochs of 20 s.
+pub fn tls_image() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    let serving = Serving {
+        tls: true,
+        epoch_s: 20,
+    };
+    IMAGE.get_or_init(|| build_serving("fixture", "tls", serving))
+}
+
 fn build(model: &str) -> Image {
+    build_serving(model, model, Serving::default())
+}
+
+fn build_serving(model: &str, name: &str, serving: Serving) -> Image {
     // One build at a time: they share folders.
     static BUILDING: Mutex<()> = Mutex::new(());
     let _one = lock(&BUILDING);
     let model: ModelChoice = model.parse().expect("a known model");
-    let folder = workspace()
-        .cloister()
-        .join("test-images")
-        .join(model.name());
-    image_build::build(workspace(), &model, &folder)
-        .unwrap_or_else(|error| panic!("image {}: {error}", model.name()))
+    let folder = workspace().cloister().join("test-images").join(name);
+    let inputs = ImageInputs {
+        model: &model,
+        log_policy: None,
+        token_issuer: None,
+        serving,
+        environment: Environment::of_this_process(),
+    };
+    image_build::build_from(workspace(), &inputs, &folder)
+        .unwrap_or_else(|error| panic!("image {name}: {error}"))
 }
 
 /// How to boot an image in a test. Always emulated: what continuous integration has.

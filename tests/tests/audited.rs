@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use cloister_boot::manifest::Serving;
 use cloister_client::remote_log::LogLocation;
 use cloister_tests::guests::workspace;
 use cloister_transparency::Freshness;
@@ -65,6 +66,8 @@ fn a_release_is_built_again_and_what_differs_is_named() {
         rebuild: true,
         published: Some(path("image")),
         model: None,
+        token_issuer: None,
+        serving: Serving::default(),
     };
     let (failures, audited) = failed(&request, modified);
     assert_eq!(failures, Vec::<String>::new());

@@ -113,6 +113,15 @@ fn a_rule_that_another_processor_breaks_ends_the_guest_too() {
 }
 
 #[test]
+fn cryptography_with_c_and_assembly_works_in_the_guest() {
+    let stop = break_rule("cryptography", 1);
+    assert!(
+        stop.name == "done" && stop.to_string().contains("cryptography works"),
+        "{stop}"
+    );
+}
+
+#[test]
 fn the_test_itself_would_notice_a_rule_that_can_be_broken() {
     expect("no-such-rule", "done");
 }

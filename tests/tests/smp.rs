@@ -32,7 +32,7 @@ fn boot_with(cpus: u32, options: GuestOptions) -> Guest {
 }
 
 fn ask(guest: &Guest, policy: Policy) -> Response {
-    let mut client = Client::connect(&guest.url(), ANSWER_TIMEOUT, policy).expect("accepted");
+    let client = Client::connect(&guest.url(), ANSWER_TIMEOUT, policy).expect("accepted");
     client.summarize(&request()).expect("an answer")
 }
 

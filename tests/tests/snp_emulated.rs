@@ -130,7 +130,8 @@ fn report(evidence: &Evidence) -> &[u8] {
 fn the_report_says_which_image_holds_the_keys() {
     let nonce = [0x3c; 32];
     let evidence = Evidence::decode(&evidence_bytes(&nonce)).expect("evidence");
-    let bound = report_data(evidence.epoch, &evidence.key_configs, b"", Some(&nonce));
+    let tls = &evidence.tls_public_key;
+    let bound = report_data(evidence.epoch, &evidence.key_configs, tls, Some(&nonce));
     let first = report(&evidence);
     assert_eq!(first[REPORT_DATA], bound, "bound to keys, epoch and nonce");
     assert_eq!(first[VMPL..VMPL + 4], [0; 4]);
@@ -150,7 +151,7 @@ fn the_report_says_which_image_holds_the_keys() {
 
 #[test]
 fn a_client_asks_after_every_check_has_passed() {
-    let mut client = Client::connect(&guest().url(), ANSWER_TIMEOUT, policy()).expect("accepted");
+    let client = Client::connect(&guest().url(), ANSWER_TIMEOUT, policy()).expect("accepted");
     let attestation = client.attestation();
     assert!(!attestation.is_attested(), "no hardware vouches for it");
     assert!(attestation.notice().contains("EMULATED"));
@@ -180,11 +181,9 @@ fn the_same_bytes_run_on_a_plain_machine() {
     let plain = options(fixture_image());
     assert_eq!(emulated.rom, plain.rom, "one ROM for both");
     let guest = boot(&plain);
-    let mut client =
-        Client::connect(&guest.url(), ANSWER_TIMEOUT, accept_unattested()).expect("plain");
+    let client = Client::connect(&guest.url(), ANSWER_TIMEOUT, accept_unattested()).expect("plain");
     let on_plain = client.summarize(&request()).expect("an answer");
-    let mut client =
-        Client::connect(&self::guest().url(), ANSWER_TIMEOUT, policy()).expect("accepted");
+    let client = Client::connect(&self::guest().url(), ANSWER_TIMEOUT, policy()).expect("accepted");
     let on_emulated = client.summarize(&request()).expect("an answer");
     assert_eq!(on_plain.usage, on_emulated.usage);
 }
@@ -240,8 +239,7 @@ fn a_released_image_is_asked_until_its_release_is_withdrawn() {
         log_view: Some(view()),
         ..logged_policy()
     };
-    let mut client =
-        Client::connect(&guest().url(), ANSWER_TIMEOUT, with_view()).expect("accepted");
+    let client = Client::connect(&guest().url(), ANSWER_TIMEOUT, with_view()).expect("accepted");
     let attestation = client.attestation();
     let notice = attestation.notice();
     assert!(
@@ -305,10 +303,12 @@ fn a_guest_whose_release_is_another_s_or_missing_is_refused() {
     assert_eq!(release_proof, published.proof.as_bytes());
     let keys = decode_list(&evidence.key_configs).expect("keys");
     let policy = logged_policy();
-    policy.appraise(&evidence, &keys, &nonce).expect("accepted");
+    policy
+        .appraise(&evidence, &keys, &nonce, None)
+        .expect("accepted");
     evidence.enclosures.release_note.clear();
     evidence.enclosures.release_proof.clear();
-    match policy.appraise(&evidence, &keys, &nonce) {
+    match policy.appraise(&evidence, &keys, &nonce, None) {
         Err(Refusal::Evidence(appraisal)) => assert!(
             reasons(&appraisal).contains(&&ReleaseReason::Missing.into()),
             "{appraisal}"

@@ -65,6 +65,8 @@ pub enum CheckName {
     Withdrawn,
     /// The report is bound to the keys that will be used.
     KeyBinding,
+    /// The TLS connection ends in the guest: its key is the one that the report is bound to.
+    TlsKey,
     /// The keys' epoch is current.
     Epoch,
     /// The evidence was made for the nonce that was sent.
@@ -103,6 +105,7 @@ impl CheckName {
             Self::Log => "measurement in log",
             Self::Withdrawn => "not withdrawn",
             Self::KeyBinding => "key binding",
+            Self::TlsKey => "TLS key",
             Self::Epoch => "epoch",
             Self::Nonce => "nonce",
         }

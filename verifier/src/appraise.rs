@@ -62,7 +62,7 @@ pub struct Claims {
     pub epoch: u64,
     /// The encoded key config list.
     pub key_configs: Vec<u8>,
-    /// The public key of the guest's TLS; empty for none.
+    /// The public key of the guest's TLS (SubjectPublicKeyInfo, DER); empty for none.
     pub tls_public_key: Vec<u8>,
     /// The nonce that the evidence was made for.
     pub nonce: Option<[u8; NONCE_BYTES]>,
@@ -77,6 +77,8 @@ pub struct Context<'a> {
     pub nonce: Option<&'a [u8; NONCE_BYTES]>,
     /// The encoded key config list that will be used, if it came another way than in the evidence.
     pub key_configs: Option<&'a [u8]>,
+    /// The public key that the evidence's TLS connection has shown (SubjectPublicKeyInfo, DER); none without TLS.
+    pub tls_public_key: Option<&'a [u8]>,
     /// What is known from reading the log itself.
     pub log_view: Option<&'a LogView>,
 }

@@ -207,6 +207,10 @@ pub enum Reason {
     ReportData,
     /// The keys in the evidence are not the keys that will be used.
     KeyConfigsDiffer,
+    /// The evidence came over TLS, and binds no key of it.
+    TlsKeyMissing,
+    /// The connection's key is another one than the report is bound to.
+    TlsKeyDiffers,
     /// The key config list cannot be read.
     KeyConfigs(KeyConfigError),
     /// The key config list names no epoch.
@@ -440,6 +444,15 @@ impl Reason {
                     "the keys in the evidence are not the keys that will be used"
                 )
             }
+            Self::TlsKeyMissing => write!(
+                f,
+                "the evidence came over TLS and binds no TLS key: the connection ends somewhere else, or its key is \
+                 not shown to be the guest's"
+            ),
+            Self::TlsKeyDiffers => write!(
+                f,
+                "the TLS connection has another key than the evidence binds: it does not end in that guest"
+            ),
             Self::KeyConfigs(error) => write!(f, "the keys cannot be read: {error}"),
             Self::EpochMissing => write!(f, "the keys do not say which epoch they are for"),
             Self::EpochDiffers { evidence, keys } => write!(

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cloister_boot::manifest::{EPOCH_S, Serving};
 use cloister_emulator::qemu::MAX_CPUS;
 use cloister_measure::{CpuModel, GuestFeatures, VmmKind};
 use serde_json::{Value, json};
@@ -107,6 +108,34 @@ pub enum Tee {
     Snp,
 }
 
+/// How an image serves its port. It is in the ROM, and so in the measurement.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "How the port is served")]
+pub struct ServingArgs {
+    /// TLS 1.3 on the port, with a key that the evidence binds. Without it, plain HTTP: what is secret is sealed either
+    /// way, and relays and monitoring need no certificate that no authority has signed.
+    #[arg(long)]
+    pub tls: bool,
+    /// Length of a key epoch.
+    #[arg(long, value_name = "SECONDS", default_value_t = Serving::default().epoch_s, value_parser = epoch_s)]
+    pub epoch_s: u32,
+}
+
+impl From<ServingArgs> for Serving {
+    fn from(arguments: ServingArgs) -> Self {
+        let ServingArgs { tls, epoch_s } = arguments;
+        Self { tls, epoch_s }
+    }
+}
+
+fn epoch_s(text: &str) -> Result<u32, String> {
+    let seconds = text.parse().map_err(|error| format!("{error}"))?;
+    match EPOCH_S.contains(&seconds) {
+        true => Ok(seconds),
+        false => Err(format!("not within {EPOCH_S:?} seconds")),
+    }
+}
+
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -119,6 +148,12 @@ pub struct DemoArgs {
     /// The guest's virtual CPUs. Default: the host's, at most 2.
     #[arg(long, value_name = "N", default_value_t = default_cpus(), value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: u32,
+    /// Show the summary while it is written.
+    #[arg(long)]
+    pub stream: bool,
+    /// How the port is served.
+    #[command(flatten)]
+    pub serving: ServingArgs,
 }
 
 /// As many as the host has, and not more than the emulated SNP platform can be given.
@@ -148,6 +183,12 @@ pub struct ImageArgs {
     /// Under which logs and witnesses the image is to be published (tlog-policy, at most 16 KiB): goes into the ROM.
     #[arg(long, value_name = "FILE")]
     pub log_policy: Option<PathBuf>,
+    /// Whose anonymous tokens clients must have: the file FILE.issuer.json of cloister issuer. Goes into the ROM.
+    #[arg(long, value_name = "FILE")]
+    pub token_issuer: Option<PathBuf>,
+    /// How the port is served.
+    #[command(flatten)]
+    pub serving: ServingArgs,
 }
 
 /// Arguments of `reproduce`.
@@ -312,6 +353,8 @@ pub enum BenchSubject {
     Boot,
     /// A summary by the guest: tokens per second.
     Guest,
+    /// What the protocol costs for each request, as a host process: microseconds, beside other programs.
+    Protocol,
     /// Many requests to a guest with the generated model `fixture`: none lost, none answered twice, memory flat, times.
     Service,
 }

@@ -31,6 +31,13 @@ pub const SETTINGS: [&str; 10] = [
     "rpath=false",
 ];
 
+/// Options for C that some systems' compilers have on by themselves: what they call is not in the guest.
+const C_FLAGS: [&str; 3] = [
+    "-fno-stack-protector",
+    "-fcf-protection=none",
+    "-U_FORTIFY_SOURCE",
+];
+
 /// The guest programs could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -161,7 +168,12 @@ impl<'a> Builder<'a> {
             )
             .env(
                 "CFLAGS_x86_64_unknown_linux_gnu",
-                flags("-ffile-prefix-map").join(" "),
+                [
+                    C_FLAGS.map(str::to_owned).to_vec(),
+                    flags("-ffile-prefix-map"),
+                ]
+                .concat()
+                .join(" "),
             );
         // Directly: what rustup puts in its place would choose anew in each crate's folder.
         command.env("RUSTC", self.toolchain.sysroot.join("bin/rustc"));
@@ -192,15 +204,20 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The flags as `image.json` shows them: without the names of folders.
-pub fn public_flags() -> Vec<String> {
-    [
+/// The flags as `image.json` shows them, without the names of folders; then what compiles C and assembly, and its flags.
+pub fn public_flags(toolchain: &Toolchain) -> Vec<String> {
+    let mappings = [
         "CARGO_HOME=/cargo",
         "CHECKOUT=/cloister",
         "CRATE=/crates/NAME-VERSION",
         "SYSROOT/lib/rustlib/src/rust=/rustc/COMMIT",
         "TARGET=/target",
     ]
-    .map(|mapping| format!("--remap-path-prefix={mapping}"))
-    .to_vec()
+    .map(|mapping| format!("--remap-path-prefix={mapping}"));
+    let tools = [
+        format!("CC={}", toolchain.cc),
+        format!("AS={}", toolchain.assembler),
+        format!("CFLAGS={}", C_FLAGS.join(" ")),
+    ];
+    [&mappings[..], &tools[..]].concat()
 }

@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cloister_boot::manifest::{Limits, Manifest, ModelRef};
+use cloister_boot::manifest::{Limits, Manifest, ModelRef, Serving, TokenIssuer};
 use cloister_image::image_json::{
     BuildEntry, FORMAT, FileEntry, IgvmEntry, ImageJson, ImageJsonError, LogPolicyEntry,
-    MeasurementEntry, ModelEntry, RustcEntry, SourceEntry,
+    MeasurementEntry, ModelEntry, RustcEntry, ServingEntry, SourceEntry, TokenIssuerEntry,
 };
 use cloister_image::rom::{self, RomInputs};
 use cloister_measure::table::TABLE_CPUS;
@@ -16,6 +16,7 @@ use cloister_measure::{
     IgvmError, LaunchDigest, MeasureError, MeasurementRow, MeasurementTable, igvm_of_rom,
     measure_igvm,
 };
+use cloister_tokens::origin::Issuer;
 
 use crate::digest;
 use crate::guest_build::{self, BuildError, Environment, PROFILE, SETTINGS, TARGET, Toolchain};
@@ -196,6 +197,7 @@ impl Image {
             certificates: None,
             release_note: self.release_file(RELEASE_NOTE),
             release_proof: self.release_file(RELEASE_PROOF),
+            tls: self.facts.serving.tls,
             echo: false,
             cpu: None,
             network: true,
@@ -211,11 +213,15 @@ pub struct ImageInputs<'a> {
     pub model: &'a ModelChoice,
     /// Under which logs and witnesses the image is to be published: the text of a tlog-policy, checked by the caller.
     pub log_policy: Option<String>,
+    /// Whose anonymous tokens the guest demands.
+    pub token_issuer: Option<Issuer>,
+    /// How the port is served.
+    pub serving: Serving,
     /// The environment in which the guest programs are built.
     pub environment: Environment,
 }
 
-/// Builds an image with `model` and without a log policy into `folder`.
+/// Builds an image with `model`, without a log policy, without a token issuer and served as by default, into `folder`.
 pub fn build(
     workspace: &Workspace,
     model: &ModelChoice,
@@ -224,6 +230,8 @@ pub fn build(
     let inputs = ImageInputs {
         model,
         log_policy: None,
+        token_issuer: None,
+        serving: Serving::default(),
         environment: Environment::of_this_process(),
     };
     build_from(workspace, &inputs, folder)
@@ -243,6 +251,12 @@ pub fn build_from(
         model: pack.as_ref().map(|pack| pack.reference.clone()),
         limits: Limits::default(),
         log_policy: inputs.log_policy.clone(),
+        token_issuer: inputs.token_issuer.as_ref().map(|issuer| TokenIssuer {
+            name: issuer.name.clone(),
+            token_key: issuer.token_key.spki().to_vec(),
+            origin_info: issuer.origin_info.clone(),
+        }),
+        serving: inputs.serving,
     };
     let rom = rom::pack(&RomInputs {
         boot_elf: &boot_elf,
@@ -274,6 +288,11 @@ pub fn build_from(
         memory_mib: memory_mib(&manifest),
         model,
         log_policy: manifest.log_policy.as_deref().map(log_policy_entry),
+        token_issuer: inputs.token_issuer.as_ref().map(token_issuer_entry),
+        serving: ServingEntry {
+            tls: manifest.serving.tls,
+            epoch_s: manifest.serving.epoch_s,
+        },
         sbom: write(SBOM, sbom.as_bytes())?,
         source,
         build,
@@ -305,6 +324,14 @@ fn log_policy_entry(text: &str) -> LogPolicyEntry {
     LogPolicyEntry {
         bytes: text.len() as u64,
         sha256: digest::of_bytes(text.as_bytes()),
+    }
+}
+
+fn token_issuer_entry(issuer: &Issuer) -> TokenIssuerEntry {
+    TokenIssuerEntry {
+        name: issuer.name.clone(),
+        origin: issuer.origin_info.clone(),
+        token_key_id: digest::of_bytes(issuer.token_key.spki()),
     }
 }
 
@@ -447,7 +474,7 @@ fn build_entry(toolchain: &Toolchain) -> BuildEntry {
         target: TARGET.to_owned(),
         profile: PROFILE.to_owned(),
         settings: SETTINGS.map(str::to_owned).to_vec(),
-        flags: guest_build::public_flags(),
+        flags: guest_build::public_flags(toolchain),
     }
 }
 

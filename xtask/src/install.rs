@@ -36,6 +36,12 @@ pub const PIP: Tool = Tool {
     package: "python3-pip",
     backports: false,
 };
+/// What makes a Python environment of its own.
+pub const VENV: Tool = Tool {
+    name: "python3 with venv",
+    package: "python3-venv",
+    backports: false,
+};
 /// What configures and starts the build of llama.cpp.
 pub const CMAKE: Tool = Tool {
     name: "cmake",

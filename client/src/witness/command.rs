@@ -13,8 +13,8 @@ use cloister_transparency::{KeyType, Policy, Signer, VerifierKey};
 use serde_json::json;
 
 use super::serve::{Exchange, serve};
-use super::stop::Stop;
 use crate::keys::{self, KeyArgumentError};
+use crate::serving::Stop;
 
 /// What `cloister witness --help` ends with.
 pub(crate) fn help() -> &'static str {

@@ -426,7 +426,7 @@ fn an_accepted_server_s_notice_says_what_was_not_asked() {
         ..Policy::default()
     };
     let notice = |policy: &Policy| {
-        let attestation = policy.appraise(&shown, &keys, &nonce)?;
+        let attestation = policy.appraise(&shown, &keys, &nonce, None)?;
         Ok::<_, Refusal>(attestation.notice())
     };
     let said = notice(&policy).expect("accepted");

@@ -63,6 +63,7 @@ fn evidence(nonce: Option<[u8; 32]>) -> Evidence {
         key_configs: keys,
         epoch: epoch.number,
         nonce,
+        tls_public_key: Vec::new(),
         enclosures: Enclosures {
             certificates: fs::read(platform().chain()).expect("the chain"),
             ..Enclosures::default()

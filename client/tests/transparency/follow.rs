@@ -198,7 +198,7 @@ fn locations_are_folders_and_addresses() {
         LogLocation::Directory("target/log".into())
     );
     for (text, word) in [
-        ("https://h/log", "TLS"),
+        ("https://h/log", "authorities"),
         ("ftp://h/log", "http"),
         ("http://", "empty"),
         ("http://h/?q", "query"),

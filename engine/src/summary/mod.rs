@@ -1,12 +1,11 @@
 //! Summaries of chat threads, mails and articles.
 //!
 //! Messages are cleaned (`clean`), cut into parts that fit the model (`split`), put into a prompt
-//! with a worked example in their language (`prompt`, `language`), answered, and the answers tidied
+//! with a worked example in their language (`prompt`), answered, and the answers tidied
 //! (`tidy`). What does not fit one prompt is summarized part by part, and then the summaries together,
 //! again in parts if need be: nothing is left out unsaid.
 
 mod clean;
-mod language;
 mod prompt;
 mod split;
 mod tidy;
@@ -357,6 +356,19 @@ impl SummaryJob {
             Ok(GenerationStep::Working | GenerationStep::Token(_)) => Ok(self.progress()),
             Ok(GenerationStep::Finished(finish)) => self.end_answer(model, finish),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The beginning of the summary that is certain by now: whole bullets or sentences. It only grows, and nearly always
+    /// the summary begins with it (the end of a model that repeats itself is cut off).
+    #[must_use]
+    pub fn certain_text<M: LanguageModel>(&self, model: &M) -> Zeroizing<String> {
+        match &self.current {
+            Some(generation) if self.last_round => {
+                let answer = model.tokenizer().decode(generation.answer());
+                tidy::certain(self.style, &answer)
+            }
+            _ => Zeroizing::default(),
         }
     }
 

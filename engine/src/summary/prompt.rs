@@ -7,7 +7,8 @@ use alloc::{string::String, vec::Vec};
 
 use zeroize::Zeroizing;
 
-use super::{Style, language::Language, split::Line};
+use super::{Style, split::Line};
+use crate::language::Language;
 use crate::tokenizer::{Role, Tokenizer, Turn};
 
 /// What is being summarized.

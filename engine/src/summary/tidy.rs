@@ -24,6 +24,25 @@ pub(super) fn tidy(style: Style, answer: &str, finish: Finish) -> Option<Zeroizi
     }
 }
 
+/// The beginning of the summary that no more words of the model can change: without the last line of bullets, or what
+/// may not be a whole sentence. A headline is only known at its end.
+pub(super) fn certain(style: Style, answer: &str) -> Zeroizing<String> {
+    match style {
+        Style::Bullets => {
+            let whole_lines = &answer[..answer.rfind('\n').unwrap_or(0)];
+            let text = bullets(whole_lines, true);
+            // The last one may be the one that is trimmed at the end.
+            Zeroizing::new(String::from(&text[..text.rfind('\n').unwrap_or(0)]))
+        }
+        Style::Paragraph => {
+            let text = paragraph(answer, true);
+            let end = last_end(&text, false).unwrap_or(0);
+            Zeroizing::new(String::from(&text[..end]))
+        }
+        Style::Headline => Zeroizing::default(),
+    }
+}
+
 const ELLIPSIS: char = '…';
 
 fn bullets(answer: &str, complete: bool) -> Zeroizing<String> {
@@ -109,20 +128,27 @@ fn headline(answer: &str, complete: bool) -> Zeroizing<String> {
 /// The text up to its last whole sentence. Without one: whole words and an ellipsis if `must_keep`,
 /// else nothing.
 fn whole_sentences(text: &str, must_keep: bool) -> Zeroizing<String> {
-    let ends = |(at, c): (usize, char)| {
-        let after = at + c.len_utf8();
-        let ended = match c {
-            '。' | '！' | '？' | '।' | '۔' => true,
-            '.' | '!' | '?' | '…' => text[after..].starts_with(' ') || after == text.len(),
-            _ => false,
-        };
-        ended.then_some(after)
-    };
-    match text.char_indices().filter_map(ends).next_back() {
+    match last_end(text, true) {
         Some(end) => Zeroizing::new(String::from(&text[..end])),
         None if must_keep => whole_words(text),
         None => Zeroizing::default(),
     }
+}
+
+/// Where the last whole sentence ends. Whether a full stop that nothing follows is one: the text may go on with `30`.
+fn last_end(text: &str, is_complete: bool) -> Option<usize> {
+    let ends = |(at, c): (usize, char)| {
+        let after = at + c.len_utf8();
+        let ended = match c {
+            '。' | '！' | '？' | '।' | '۔' => true,
+            '.' | '!' | '?' | '…' => {
+                text[after..].starts_with(' ') || (is_complete && after == text.len())
+            }
+            _ => false,
+        };
+        ended.then_some(after)
+    };
+    text.char_indices().filter_map(ends).next_back()
 }
 
 /// The text without its last word, which may be half a word, and with an ellipsis.
@@ -200,6 +226,45 @@ mod tests {
         assert_eq!(tidied(Style::Paragraph, "\u{FFFD}", Finish::Cap), "…");
         assert_eq!(tidied(Style::Bullets, "-", Finish::Cap), "…");
         assert_eq!(tidied(Style::Bullets, "-", Finish::Stop), "");
+    }
+
+    /// However an answer ends, and wherever, it begins with what was certain before.
+    #[test]
+    fn what_is_certain_stays() {
+        let answers = [
+            "- Ana pays.\n\n* Bob drives at 3.30. Really\n1. Ana pays.\n- Bob drives at 3.30. Really\n12) 3 tickets\n",
+            "At 3.30 we go. Then, well! e.g. this\n- and so on? 今天开会。明天",
+            "\"A headline.\"\nMore",
+        ];
+        for style in [Style::Bullets, Style::Paragraph, Style::Headline] {
+            for answer in answers {
+                let places = answer.char_indices().map(|(at, _)| at);
+                let places: Vec<usize> = places.chain([answer.len()]).collect();
+                for (index, &now) in places.iter().enumerate() {
+                    let certain = certain(style, &answer[..now]);
+                    for (&end, finish) in places[index..]
+                        .iter()
+                        .flat_map(|end| [(end, Finish::Stop), (end, Finish::Cap)])
+                    {
+                        let summary = tidied(style, &answer[..end], finish);
+                        assert!(
+                            summary.starts_with(certain.as_str()),
+                            "{style:?} {:?}, {certain:?}: {summary:?}",
+                            &answer[..end]
+                        );
+                    }
+                }
+            }
+        }
+        assert_eq!(
+            *certain(Style::Bullets, answers[0]),
+            "- Ana pays.\n- Bob drives at 3.30. Really"
+        );
+        assert_eq!(
+            *certain(Style::Paragraph, "At 3.30 we go. Then w"),
+            "At 3.30 we go."
+        );
+        assert_eq!(*certain(Style::Paragraph, "At 3.30 we go."), "");
     }
 
     #[test]

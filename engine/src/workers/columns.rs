@@ -6,8 +6,9 @@ use core::ops::Range;
 use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Pieces of work for each worker: more of them even out what takes unequally long.
-const PIECES: usize = 4;
+/// A worker takes this part of its share of what is left: pieces get smaller towards the end, so that all workers come
+/// to it at about the same time, whatever takes unequally long.
+const PART: usize = 2;
 
 /// Some columns of a matrix in memory, `[rows][width]`: in every row the same ones, which nobody else reaches.
 #[derive(Debug)]
@@ -145,19 +146,21 @@ pub(crate) fn split_parts<T: Send>(
     let parts = &*parts;
     let units_of = |part: &Columns<'_, T>| part.columns.len().div_ceil(unit);
     let all = parts.iter().map(units_of).sum();
-    let pieces = match workers.count() {
+    let parts_of_left = match workers.count() {
         1 => 1,
-        count => count * PIECES,
+        count => count * PART,
     };
-    let share = usize::div_ceil(all, pieces).max(1);
+    let end_of_piece = |start| start + usize::div_ceil(all - start, parts_of_left);
     let next = AtomicUsize::new(0);
     workers.run(&|worker| {
         loop {
-            let start = next.fetch_add(share, Ordering::Relaxed);
-            if start >= all {
+            let taken = next.try_update(Ordering::Relaxed, Ordering::Relaxed, |start| {
+                (start < all).then(|| end_of_piece(start))
+            });
+            let Ok(start) = taken else {
                 return;
-            }
-            let end = all.min(start + share);
+            };
+            let end = end_of_piece(start);
             let mut before = 0;
             for (index, part) in parts.iter().enumerate() {
                 let units = units_of(part);

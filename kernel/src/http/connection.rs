@@ -1,14 +1,17 @@
 //! One connection from its first byte to its last.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 use super::Limits;
 use super::body::BodyReader;
 use super::head::{Head, HeadReader, Method, Version};
-use super::response::{Response, Status};
+use super::response::{Length, Response, Status};
 
 /// Pause between two interim responses to a client that has shut its write side and waits.
 const PROBE_MS: u64 = 1_000;
+/// Bytes of an answer in pieces that wait for a slow client, beside what TCP holds.
+const MAX_PIECES_BYTES: usize = 32 * 1024;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const PROCESSING: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
 
@@ -61,6 +64,8 @@ enum State {
     Ready(Request),
     /// The request was taken; its answer is being made.
     Working,
+    /// The answer is being made, and sent as it is.
+    Streaming,
     /// The answer is on its way out.
     Answering,
     /// The last answer was handed over, but the client has not received all of it yet.
@@ -121,7 +126,7 @@ impl Connection {
                 },
                 State::Answering if !self.keep_alive => bytes.len() - taken,
                 State::Flushing | State::Lingering | State::Cut => bytes.len() - taken,
-                State::Ready(_) | State::Working | State::Answering => break,
+                State::Ready(_) | State::Working | State::Streaming | State::Answering => break,
             };
         }
         taken
@@ -182,7 +187,7 @@ impl Connection {
         };
     }
 
-    /// The complete request, once. [`Connection::respond`] must follow.
+    /// The complete request, once. [`Connection::respond`] or [`Connection::respond_in_pieces`] must follow.
     pub fn take_request(&mut self) -> Option<Request> {
         match core::mem::replace(&mut self.state, State::Working) {
             State::Ready(request) => Some(request),
@@ -197,6 +202,55 @@ impl Connection {
     pub fn respond(&mut self, response: &Response, now_ms: u64) {
         if matches!(self.state, State::Working) {
             self.answer(response, now_ms);
+        }
+    }
+
+    /// Begins the answer to the request that was taken; its body follows in pieces, however many there will be. Ignored
+    /// if the connection has ended meanwhile.
+    pub fn respond_in_pieces(&mut self, content_type: &'static str, now_ms: u64) {
+        if matches!(self.state, State::Working) {
+            // Without the chunked coding only the end of the connection can show the end.
+            self.keep_alive &= self.version == Version::Http11;
+            let keep_alive = self.keep_alive && !self.half_closed;
+            let head = Response::ok(content_type, Vec::new()).encode_head(
+                self.version,
+                keep_alive,
+                Length::Unknown,
+            );
+            self.output.extend_from_slice(&head);
+            self.state = State::Streaming;
+            self.since_ms = now_ms;
+            self.answered = Some(Status::Ok);
+        }
+    }
+
+    /// Queues a piece of the body. A client that takes too little of what waits for it is cut off.
+    pub fn push_piece(&mut self, piece: &[u8]) {
+        if !matches!(self.state, State::Streaming) {
+            return;
+        }
+        self.output.drain(..self.output_sent);
+        self.output_sent = 0;
+        if self.output.len() + piece.len() > MAX_PIECES_BYTES {
+            self.state = State::Cut;
+        } else if self.version == Version::Http11 {
+            let size = format!("{:x}\r\n", piece.len());
+            self.output.extend_from_slice(size.as_bytes());
+            self.output.extend_from_slice(piece);
+            self.output.extend_from_slice(b"\r\n");
+        } else {
+            self.output.extend_from_slice(piece);
+        }
+    }
+
+    /// The body is complete.
+    pub fn end_pieces(&mut self, now_ms: u64) {
+        if matches!(self.state, State::Streaming) {
+            if self.version == Version::Http11 {
+                self.output.extend_from_slice(b"0\r\n\r\n");
+            }
+            self.state = State::Answering;
+            self.since_ms = now_ms;
         }
     }
 
@@ -324,6 +378,7 @@ impl Connection {
         match self.state {
             State::Answering => !self.keep_alive || self.half_closed,
             State::Flushing | State::Lingering | State::Cut => true,
+            State::Streaming => !self.keep_alive,
             State::Head(_) | State::Body(..) | State::Ready(_) | State::Working => false,
         }
     }

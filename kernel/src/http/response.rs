@@ -158,13 +158,32 @@ impl Response {
 
     /// The response as bytes; `with_body` is off for HEAD.
     pub(super) fn encode(&self, version: Version, keep_alive: bool, with_body: bool) -> Vec<u8> {
+        let length = Length::Known(self.body.len());
+        let mut bytes = self.encode_head(version, keep_alive, length);
+        if with_body {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+
+    /// The head as bytes.
+    pub(super) fn encode_head(
+        &self,
+        version: Version,
+        keep_alive: bool,
+        length: Length,
+    ) -> Vec<u8> {
         let mut head = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\n",
             self.status.code(),
             self.status.reason(),
             self.content_type,
-            self.body.len(),
         );
+        match (length, version) {
+            (Length::Known(bytes), _) => head.push_str(&format!("Content-Length: {bytes}\r\n")),
+            (Length::Unknown, Version::Http11) => head.push_str("Transfer-Encoding: chunked\r\n"),
+            (Length::Unknown, Version::Http10) => {}
+        }
         if !self.cacheable {
             head.push_str("Cache-Control: no-store\r\n");
         }
@@ -180,10 +199,15 @@ impl Response {
             (true, Version::Http11) => {}
         }
         head.push_str("\r\n");
-        let mut bytes = head.into_bytes();
-        if with_body {
-            bytes.extend_from_slice(&self.body);
-        }
-        bytes
+        head.into_bytes()
     }
+}
+
+/// Whether the length of a body is known before it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Length {
+    /// So many bytes.
+    Known(usize),
+    /// It ends with its chunked coding, or with the connection.
+    Unknown,
 }

@@ -7,8 +7,8 @@ use super::{PAGE_BYTES, PhysAddr, PhysRange};
 use core::ptr::NonNull;
 use spin::{Mutex, Once};
 
-/// Most pages that a pool can manage (16 MiB).
-pub const POOL_MAX_PAGES: usize = 4096;
+/// Most pages that a pool can manage (16 MiB). All tests of a process share one pool, and each leaks some of it.
+pub const POOL_MAX_PAGES: usize = if cfg!(test) { 16_384 } else { 4096 };
 
 const PAGE: usize = PAGE_BYTES as usize;
 const WORDS: usize = POOL_MAX_PAGES / 64;

@@ -1,13 +1,16 @@
 //! The service on the machine: finds the card, gets an address, says that it is ready, and turns for ever.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use cloister_boot::manifest::Manifest;
 use cloister_protocol::api::summarize;
 use cloister_protocol::evidence::Enclosures;
+use cloister_tokens::origin;
 use rand_core::TryRng;
 
 use super::engine::Engine;
-use super::keys::Attester;
+use super::gate::Gate;
+use super::keys::{Attester, Lifetime};
 use super::server::{OVERFLOW_PLACES, Server, Settings};
 use crate::arch::cpu;
 use crate::device::rtc;
@@ -20,6 +23,7 @@ use crate::net::{NetworkError, PORT, Stack};
 use crate::platform::{self, Platform};
 use crate::stop::{self, Reason};
 use crate::time::Clock;
+use crate::tls::{self, Tls};
 
 /// How long an address is waited for.
 const ADDRESS_WAIT_US: u64 = 30_000_000;
@@ -58,17 +62,26 @@ pub fn run(machine: Machine) -> ! {
     } = machine;
     let connections = manifest.limits.connections as usize;
     let mut stack = start_network(platform, &clock, connections + OVERFLOW_PLACES);
+    let gate = open_gate(&manifest, &mut entropy::fork(), &clock);
+    // What is left of the memory is the engine's.
     let engine = model_pack.and_then(|pack| open_model(pack, &manifest));
     wait_for_address(&mut stack, &clock);
+    let identity = manifest.serving.tls.then(make_identity);
     let attester = Attester {
         attest: |report_data| platform::current().attest(report_data),
+        tls_public_key: identity
+            .as_ref()
+            .map_or(Vec::new(), |identity| identity.public_key().to_vec()),
         enclosures,
     };
-    let settings = settings(platform, &clock, &manifest, attester);
-    let mut server = start_server(settings, engine, clock.now_ms());
+    let settings = settings(platform, &clock, &manifest, attester, gate);
+    let places = connections + OVERFLOW_PLACES;
+    let handshake_ms = settings.http.header_ms;
+    let mut tls = identity.map(|identity| Tls::new(&identity, places, handshake_ms));
+    let mut server = start_server(settings, engine, places, clock.now_ms());
     announce(&stack, &manifest, &clock);
     loop {
-        turn(&mut stack, &mut server, &clock);
+        turn(&mut stack, tls.as_mut(), &mut server, &clock);
         if server.take_traces() {
             cpu::wipe_traces(own_stack);
         }
@@ -77,10 +90,19 @@ pub fn run(machine: Machine) -> ! {
 
 /// Serves the network once, and lets the engine go on for a while. In a frame of its own, which is wiped.
 #[inline(never)]
-fn turn(stack: &mut Stack<PciTransport>, server: &mut Server<Engine>, clock: &Clock) {
+fn turn(
+    stack: &mut Stack<PciTransport>,
+    tls: Option<&mut Tls>,
+    server: &mut Server<Engine>,
+    clock: &Clock,
+) {
     poll(stack, clock);
     server.network_served(clock.now_us());
-    let mut is_working = server.turn(stack, clock.now_ms());
+    let now_ms = clock.now_ms();
+    let mut is_working = match tls {
+        Some(tls) => server.turn(&mut tls.over(stack, now_ms), now_ms),
+        None => server.turn(stack, now_ms),
+    };
     if !is_working {
         core::hint::spin_loop();
     }
@@ -92,8 +114,12 @@ fn turn(stack: &mut Stack<PciTransport>, server: &mut Server<Engine>, clock: &Cl
 
 /// The server with its keys. In a frame of its own, which is wiped, and on the heap: moves leave copies behind.
 #[inline(never)]
-fn start_server(settings: Settings, engine: Option<Engine>, now_ms: u64) -> Box<Server<Engine>> {
-    let places = settings.connections + OVERFLOW_PLACES;
+fn start_server(
+    settings: Settings,
+    engine: Option<Engine>,
+    places: usize,
+    now_ms: u64,
+) -> Box<Server<Engine>> {
     Box::new(Server::new(
         settings,
         engine,
@@ -134,6 +160,26 @@ fn open_model(pack: &'static [u8], manifest: &Manifest) -> Option<Engine> {
     }
 }
 
+fn open_gate(manifest: &Manifest, drbg: &mut Drbg, clock: &Clock) -> Gate {
+    let issuer = manifest.token_issuer.as_ref();
+    let gate = Gate::new(issuer, origin::Limits::DEFAULT, drbg, clock.now_ms());
+    gate.unwrap_or_else(|error| {
+        stop::stop(
+            Reason::BadManifest,
+            format_args!("the manifest's token issuer: {error}"),
+        )
+    })
+}
+
+fn make_identity() -> tls::Identity {
+    tls::Identity::generate().unwrap_or_else(|error| {
+        stop::stop(
+            Reason::Service,
+            format_args!("the TLS key cannot be made: {error:?}"),
+        )
+    })
+}
+
 fn wait_for_address(stack: &mut Stack<PciTransport>, clock: &Clock) {
     let until_us = clock.now_us() + ADDRESS_WAIT_US;
     while stack.address().is_none() {
@@ -165,6 +211,7 @@ fn settings(
     clock: &Clock,
     manifest: &Manifest,
     attester: Attester,
+    gate: Gate,
 ) -> Settings {
     let limits = &manifest.limits;
     let now_s = rtc::unix_time_s(platform).unwrap_or(0);
@@ -181,7 +228,9 @@ fn settings(
             ..summarize::Limits::DEFAULT
         },
         start_s: now_s.saturating_sub(clock.now_ms() / 1000),
+        keys: Lifetime::of_epoch(manifest.serving.epoch_s),
         attester,
+        gate,
         heap_used: heap::used_bytes,
     }
 }

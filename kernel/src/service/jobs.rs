@@ -1,13 +1,13 @@
-//! Summaries that wait, and those at work: first come, first served.
+//! Jobs that wait, and those at work: first come, first served.
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec::Vec;
 use cloister_engine::session::MAX_SEQUENCES;
 use cloister_protocol::api::problem::Problem;
-use cloister_protocol::api::summarize::{Request, Response};
-use cloister_protocol::ohttp::ResponseSealer;
+use zeroize::Zeroizing;
 
-use super::summarizer::{Progress, Summarizer};
+use super::generator::{Answer, Generator, Progress, Task};
 
 /// Most requests that wait; one more is answered with 429.
 pub const MAX_WAITING: usize = 32;
@@ -20,25 +20,32 @@ pub struct Ticket(pub u64);
 
 /// The queue. Dropping an entry wipes the request in it.
 pub struct Jobs<J> {
-    waiting: VecDeque<Entry<Request>>,
+    waiting: VecDeque<Entry<Task>>,
     /// The oldest first.
     running: Vec<Entry<J>>,
 }
 
 struct Entry<T> {
     ticket: Ticket,
-    sealer: ResponseSealer,
     work: T,
 }
 
-/// A job that has come to its end.
-pub struct Ended {
-    /// Whose it was.
+/// What has come of a job.
+#[derive(Debug)]
+pub struct News {
+    /// Whose it is.
     pub ticket: Ticket,
-    /// Seals the answer to it.
-    pub sealer: ResponseSealer,
-    /// What came out.
-    pub outcome: Result<Response, Problem>,
+    /// What it is.
+    pub event: Event,
+}
+
+/// A piece of a job's text, or its end.
+#[derive(Debug)]
+pub enum Event {
+    /// The next piece.
+    Text(Zeroizing<String>),
+    /// The job is over.
+    Ended(Result<Answer, Problem>),
 }
 
 impl<J> Default for Jobs<J> {
@@ -69,94 +76,81 @@ impl<J> Jobs<J> {
         self.waiting() + self.running()
     }
 
-    /// Queues a request.
-    ///
-    /// # Errors
-    /// Its sealer, if the queue is full.
-    pub fn push(
-        &mut self,
-        ticket: Ticket,
-        sealer: ResponseSealer,
-        work: Request,
-    ) -> Result<(), ResponseSealer> {
-        if self.waiting.len() >= MAX_WAITING {
-            return Err(sealer);
+    /// Whether no more can wait.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= MAX_WAITING
+    }
+
+    /// Queues a task; false if the queue is full.
+    #[must_use]
+    pub fn push(&mut self, ticket: Ticket, work: Task) -> bool {
+        let has_room = !self.is_full();
+        if has_room {
+            self.waiting.push_back(Entry { ticket, work });
         }
-        self.waiting.push_back(Entry {
-            ticket,
-            sealer,
-            work,
-        });
-        Ok(())
+        has_room
     }
 
     /// Ends the job of a client that has left; false if it has none.
     pub fn cancel(
         &mut self,
         ticket: Ticket,
-        summarizer: Option<&mut impl Summarizer<Job = J>>,
+        generator: Option<&mut impl Generator<Job = J>>,
     ) -> bool {
         let before = self.count();
         self.waiting.retain(|entry| entry.ticket != ticket);
         let place = self.running.iter().position(|entry| entry.ticket == ticket);
-        if let (Some(place), Some(summarizer)) = (place, summarizer) {
-            summarizer.cancel(self.running.remove(place).work);
+        if let (Some(place), Some(generator)) = (place, generator) {
+            generator.cancel(self.running.remove(place).work);
         }
         self.count() < before
     }
 
-    /// Takes all jobs at work on by a bounded step, and begins one that waits if there is a place. Returns those that
-    /// have come to their end.
-    pub fn step(&mut self, summarizer: &mut impl Summarizer<Job = J>) -> Vec<Ended> {
-        summarizer.step();
-        let mut ended = Vec::new();
+    /// Takes all jobs at work on by a bounded step, and begins one that waits if there is a place. Returns what has come
+    /// of it.
+    pub fn step(&mut self, generator: &mut impl Generator<Job = J>) -> Vec<News> {
+        generator.step();
+        let mut news = Vec::new();
         // At most one prompt is begun at a time, and none before that of an older job: one that needs much room gets
         // it when those before it have ended.
         let mut may_begin = true;
         let mut index = 0;
         while let Some(entry) = self.running.get_mut(index) {
-            let outcome = match summarizer.advance(&mut entry.work, may_begin) {
-                Progress::Done(summary) => Ok(summary),
-                Progress::Failed(problem) => Err(problem),
+            let ticket = entry.ticket;
+            let event = match generator.advance(&mut entry.work, may_begin) {
+                Progress::Done(answer) => Event::Ended(Ok(answer)),
+                Progress::Failed(problem) => Event::Ended(Err(problem)),
+                Progress::Text(text) => Event::Text(text),
                 progress => {
                     may_begin &= progress == Progress::Working;
                     index += 1;
                     continue;
                 }
             };
-            let Entry { ticket, sealer, .. } = self.running.remove(index);
-            ended.push(Ended {
-                ticket,
-                sealer,
-                outcome,
-            });
+            match event {
+                Event::Text(_) => index += 1,
+                Event::Ended(_) => drop(self.running.remove(index)),
+            }
+            news.push(News { ticket, event });
         }
         if may_begin && self.running.len() < MAX_RUNNING {
-            ended.extend(self.start_next(summarizer));
+            news.extend(self.start_next(generator));
         }
-        ended
+        news
     }
 
-    /// Prepares the job that has waited longest; returns it if it ends with that.
-    fn start_next(&mut self, summarizer: &mut impl Summarizer<Job = J>) -> Option<Ended> {
-        let Entry {
-            ticket,
-            sealer,
-            work,
-        } = self.waiting.pop_front()?;
-        match summarizer.start(work) {
+    /// Prepares the job that has waited longest; returns its end if that comes with it.
+    fn start_next(&mut self, generator: &mut impl Generator<Job = J>) -> Option<News> {
+        let Entry { ticket, work } = self.waiting.pop_front()?;
+        match generator.start(work) {
             Ok(work) => {
-                self.running.push(Entry {
-                    ticket,
-                    sealer,
-                    work,
-                });
+                self.running.push(Entry { ticket, work });
                 None
             }
-            Err(problem) => Some(Ended {
+            Err(problem) => Some(News {
                 ticket,
-                sealer,
-                outcome: Err(problem),
+                event: Event::Ended(Err(problem)),
             }),
         }
     }

@@ -1,20 +1,36 @@
-//! Private keys: made here, kept for one epoch of an hour and five minutes more, then wiped.
+//! Private keys: made here, kept for one epoch and its grace, then wiped.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use cloister_protocol::evidence::{self, Enclosures, Evidence, Kind, NONCE_BYTES};
 use cloister_protocol::keyconfig::Epoch;
-use cloister_protocol::ohttp::{Gateway, OhttpError, ResponseSealer};
+use cloister_protocol::ohttp::{Gateway, OhttpError, ResponseSealer, chunked};
 use core::cell::Cell;
 use zeroize::Zeroizing;
 
 use crate::entropy::Drbg;
 use crate::platform;
 
-/// How long clients are told to use a key.
-const EPOCH_MS: u64 = 3_600_000;
-/// How long after that requests to it are still opened.
-const GRACE_MS: u64 = 300_000;
+/// How long keys are good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// How long clients are told to use a key, in seconds; not 0.
+    pub epoch_s: u64,
+    /// How long after that requests to it are still opened, in milliseconds.
+    pub grace_ms: u64,
+}
+
+impl Lifetime {
+    /// Five minutes for what is under way, or an epoch where that is less: there is one earlier key at most.
+    #[must_use]
+    pub fn of_epoch(epoch_s: u32) -> Self {
+        let epoch_s = u64::from(epoch_s.max(1));
+        Self {
+            epoch_s,
+            grace_ms: (1000 * epoch_s).min(300_000),
+        }
+    }
+}
 
 /// Binds report data to the machine; see [`crate::platform::Platform::attest`].
 pub type Attest = fn(&[u8; 64]) -> platform::Evidence;
@@ -24,6 +40,8 @@ pub type Attest = fn(&[u8; 64]) -> platform::Evidence;
 pub struct Attester {
     /// The machine's.
     pub attest: Attest,
+    /// The public key of the port's TLS (SubjectPublicKeyInfo, DER), which is bound too; empty without TLS.
+    pub tls_public_key: Vec<u8>,
     /// What the host handed the guest to go with it, passed on unread.
     pub enclosures: Enclosures,
 }
@@ -32,6 +50,7 @@ pub struct Attester {
 pub struct Keys {
     current: Gateway,
     previous: Option<Gateway>,
+    lifetime: Lifetime,
     began_ms: u64,
     /// Unix time, in seconds, at which the guest's clock was 0; by the host's clock, so nothing rests on it.
     start_s: u64,
@@ -43,13 +62,20 @@ pub struct Keys {
 
 impl Keys {
     /// The first keys. `start_s` is the Unix time of the guest's start as far as it is known, else 0.
-    pub fn new(rng: &mut Drbg, start_s: u64, now_ms: u64, attester: Attester) -> Self {
+    pub fn new(
+        rng: &mut Drbg,
+        start_s: u64,
+        now_ms: u64,
+        lifetime: Lifetime,
+        attester: Attester,
+    ) -> Self {
         // The first number differs from start to start, so that a key from before is answered as an unknown one.
-        let number = (start_s + now_ms / 1000) / (EPOCH_MS / 1000);
-        let epoch = epoch(number, start_s, now_ms);
+        let number = (start_s + now_ms / 1000) / lifetime.epoch_s;
+        let epoch = epoch(number, start_s, now_ms, lifetime);
         let mut keys = Self {
             current: Gateway::generate_for_epoch(rng, epoch),
             previous: None,
+            lifetime,
             began_ms: now_ms,
             start_s,
             key_configs: Vec::new(),
@@ -64,15 +90,16 @@ impl Keys {
     /// Makes new keys when the epoch is over, and wipes the ones whose grace is. Returns whether it did.
     pub fn tick(&mut self, rng: &mut Drbg, now_ms: u64) -> bool {
         let age_ms = now_ms.saturating_sub(self.began_ms);
-        if age_ms >= EPOCH_MS {
+        if age_ms >= 1000 * self.lifetime.epoch_s {
             let number = self.epoch_number() + 1;
-            let next = Gateway::generate_for_epoch(rng, epoch(number, self.start_s, now_ms));
+            let epoch = epoch(number, self.start_s, now_ms, self.lifetime);
+            let next = Gateway::generate_for_epoch(rng, epoch);
             self.previous = Some(core::mem::replace(&mut self.current, next));
             self.began_ms = now_ms;
             self.publish();
             return true;
         }
-        age_ms >= GRACE_MS && self.previous.take().is_some()
+        age_ms >= self.lifetime.grace_ms && self.previous.take().is_some()
     }
 
     /// The encoded list of public keys, `application/ohttp-keys`.
@@ -110,6 +137,22 @@ impl Keys {
         }
     }
 
+    /// The same for a request in chunks.
+    ///
+    /// # Errors
+    /// [`OhttpError`].
+    pub fn decapsulate_chunked(
+        &self,
+        sealed: &[u8],
+    ) -> Result<(Zeroizing<Vec<u8>>, chunked::ResponseKey), OhttpError> {
+        match (self.current.decapsulate_chunked(sealed), &self.previous) {
+            (Err(OhttpError::UnknownKey { .. }), Some(previous)) => {
+                previous.decapsulate_chunked(sealed)
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
     fn publish(&mut self) {
         self.key_configs = self.current.key_configs();
         self.evidence = self.make_evidence(None);
@@ -121,7 +164,9 @@ impl Keys {
 
     fn make_evidence(&self, nonce: Option<[u8; NONCE_BYTES]>) -> Vec<u8> {
         let epoch = self.epoch_number();
-        let report_data = evidence::report_data(epoch, &self.key_configs, b"", nonce.as_ref());
+        let tls_public_key = &self.attester.tls_public_key;
+        let report_data =
+            evidence::report_data(epoch, &self.key_configs, tls_public_key, nonce.as_ref());
         let kind = match (self.attester.attest)(&report_data) {
             platform::Evidence::None => Kind::None,
             platform::Evidence::SevSnp(report) => Kind::SevSnp(Box::new(*report.as_bytes())),
@@ -131,6 +176,7 @@ impl Keys {
             key_configs: self.key_configs.clone(),
             epoch,
             nonce,
+            tls_public_key: tls_public_key.clone(),
             enclosures: self.attester.enclosures.clone(),
         }
         .encode()
@@ -172,12 +218,12 @@ impl Allowance {
     }
 }
 
-fn epoch(number: u64, start_s: u64, now_ms: u64) -> Epoch {
+fn epoch(number: u64, start_s: u64, now_ms: u64, lifetime: Lifetime) -> Epoch {
     let begin_s = start_s + now_ms / 1000;
     Epoch {
         number,
         start_s: begin_s,
-        end_s: begin_s + EPOCH_MS / 1000,
+        end_s: begin_s + lifetime.epoch_s,
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub jobs_cancelled: u64,
     /// Jobs that found the queue full.
     pub jobs_refused: u64,
+    /// Requests that had no token that is taken.
+    pub tokens_refused: u64,
     /// Longest time in microseconds that the network was not served.
     pub poll_gap_us_max: u64,
 }
@@ -69,6 +71,7 @@ impl Metrics {
             ("jobs_finished", self.jobs_finished),
             ("jobs_cancelled", self.jobs_cancelled),
             ("jobs_refused", self.jobs_refused),
+            ("tokens_refused", self.tokens_refused),
         ];
         for (name, value) in counters {
             line(

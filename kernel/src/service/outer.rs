@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::{media, paths};
 use cloister_protocol::evidence;
-use cloister_protocol::ohttp::MAX_REQUEST_OVERHEAD_BYTES;
+use cloister_protocol::ohttp::{MAX_CHUNKED_REQUEST_OVERHEAD_BYTES, MAX_REQUEST_OVERHEAD_BYTES};
 
 use super::keys::Keys;
 use crate::http::{Admission, Head, Method, Response, Status};
@@ -47,10 +47,15 @@ impl Admission for Rules {
 
 impl Rules {
     fn admit_encapsulated(&self, head: &Head) -> Result<usize, Response> {
-        if head.content_type.as_deref() == Some(media::OHTTP_REQUEST) {
-            return Ok(self.request_bytes + MAX_REQUEST_OVERHEAD_BYTES);
+        let overhead_bytes = match head.content_type.as_deref() {
+            Some(media::OHTTP_REQUEST) => Some(MAX_REQUEST_OVERHEAD_BYTES),
+            Some(media::OHTTP_CHUNKED_REQUEST) => Some(MAX_CHUNKED_REQUEST_OVERHEAD_BYTES),
+            _ => None,
+        };
+        if let Some(overhead_bytes) = overhead_bytes {
+            return Ok(self.request_bytes + overhead_bytes);
         }
-        let detail = "The content must be of type message/ohttp-req.";
+        let detail = "The content must be of type message/ohttp-req or message/ohttp-chunked-req.";
         Err(Response::problem(Status::UnsupportedMediaType, detail))
     }
 }

@@ -5,13 +5,17 @@ use cloister_protocol::api::problem::Problem;
 use cloister_protocol::api::{media, summarize};
 use cloister_protocol::bhttp;
 use cloister_protocol::ohttp::ResponseSealer;
+use rand_core::TryRng;
 
+use super::gate::{Admitted, Gate};
+use super::generator::{Generator, Task};
 use super::inner::{self, Wanted};
-use super::jobs::{Ended, Jobs, Ticket};
-use super::keys::{Attester, Keys};
+use super::jobs::{Event, Jobs, News, Ticket};
+use super::keys::{Attester, Keys, Lifetime};
 use super::metrics::{Gauges, Metrics};
 use super::outer::{self, Rules};
-use super::summarizer::Summarizer;
+use super::reply::Reply;
+use super::stream::Stream;
 use crate::entropy::Drbg;
 use crate::http::{self, Connection, Response, Status, Wish};
 use crate::net::{SocketState, Sockets};
@@ -29,23 +33,27 @@ pub struct Settings {
     pub request_bytes: usize,
     /// Bounds of a connection.
     pub http: http::Limits,
-    /// Bounds of a request for a summary.
+    /// Bounds of a request for a text; the other kinds have the same where they have such fields.
     pub summarize: summarize::Limits,
     /// Unix time of the guest's start in seconds, or 0.
     pub start_s: u64,
+    /// How long keys are good.
+    pub keys: Lifetime,
     /// What shows which program holds the keys.
     pub attester: Attester,
+    /// Who is let in.
+    pub gate: Gate,
     /// Bytes of the heap that are in use.
     pub heap_used: fn() -> usize,
 }
 
 /// All state of the service.
-pub struct Server<S: Summarizer> {
+pub struct Server<G: Generator> {
     settings: Settings,
-    summarizer: Option<S>,
+    generator: Option<G>,
     rng: Drbg,
     keys: Keys,
-    jobs: Jobs<S::Job>,
+    jobs: Jobs<G::Job>,
     metrics: Metrics,
     clients: Vec<Option<Client>>,
     next_ticket: u64,
@@ -60,13 +68,23 @@ pub struct Server<S: Summarizer> {
 struct Client {
     ticket: Ticket,
     connection: Connection,
+    /// The answer that is being made, and how it will leave.
+    pending: Option<Pending>,
 }
 
-impl<S: Summarizer> Server<S> {
+/// An answer that is not complete.
+enum Pending {
+    /// It leaves as a whole.
+    Whole(ResponseSealer, Reply),
+    /// It leaves in records. Without a reply, all of it waits in the stream.
+    Records(Stream, Option<Reply>),
+}
+
+impl<G: Generator> Server<G> {
     /// A server with fresh keys, for a network with so many `places`.
     pub fn new(
         settings: Settings,
-        summarizer: Option<S>,
+        generator: Option<G>,
         mut rng: Drbg,
         places: usize,
         now_ms: u64,
@@ -75,11 +93,12 @@ impl<S: Summarizer> Server<S> {
             &mut rng,
             settings.start_s,
             now_ms,
+            settings.keys,
             settings.attester.clone(),
         );
         Self {
             settings,
-            summarizer,
+            generator,
             rng,
             keys,
             jobs: Jobs::default(),
@@ -121,9 +140,9 @@ impl<S: Summarizer> Server<S> {
 
     /// Advances the engine by one step. Returns whether a job is at work.
     pub fn advance(&mut self, now_ms: u64) -> bool {
-        if let Some(summarizer) = &mut self.summarizer {
-            for ended in self.jobs.step(summarizer) {
-                self.answer(ended, now_ms);
+        if let Some(generator) = &mut self.generator {
+            for news in self.jobs.step(generator) {
+                self.tell(news, now_ms);
             }
         }
         self.jobs.count() > 0
@@ -146,7 +165,7 @@ impl<S: Summarizer> Server<S> {
             return;
         };
         self.has_traces = true;
-        if self.jobs.cancel(client.ticket, self.summarizer.as_mut()) {
+        if self.jobs.cancel(client.ticket, self.generator.as_mut()) {
             self.metrics.jobs_cancelled += 1;
         }
     }
@@ -164,11 +183,11 @@ impl<S: Summarizer> Server<S> {
         sockets.receive(place, &mut |bytes| {
             connection.receive(bytes, &rules, now_ms)
         });
-        if let Some(request) = connection.take_request()
-            && let Some(response) = self.handle(client.ticket, request, now_ms)
-        {
-            connection.respond(&response, now_ms);
+        if let Some(request) = connection.take_request() {
+            self.handle(&mut client, request, now_ms);
         }
+        self.has_traces |= pump(&mut client, now_ms);
+        let connection = &mut client.connection;
         if let Some(status) = connection.take_answered() {
             self.metrics.count_answer(status);
         }
@@ -206,6 +225,7 @@ impl<S: Summarizer> Server<S> {
         Client {
             ticket: Ticket(self.next_ticket),
             connection,
+            pending: None,
         }
     }
 
@@ -217,71 +237,134 @@ impl<S: Summarizer> Server<S> {
             .count()
     }
 
-    /// The answer to a request, unless it has become a job.
-    fn handle(&mut self, ticket: Ticket, request: http::Request, now_ms: u64) -> Option<Response> {
+    /// Answers a request, or makes it a job.
+    fn handle(&mut self, client: &mut Client, request: http::Request, now_ms: u64) {
         let http::Request { head, body } = request;
         let metrics = || self.metrics_text(now_ms).into_bytes();
-        let read = outer::read(&head, &self.keys, now_ms, metrics);
-        if read.is_some() {
-            return read;
+        if let Some(response) = outer::read(&head, &self.keys, now_ms, metrics) {
+            return client.connection.respond(&response, now_ms);
         }
         self.has_traces = true;
-        let (message, sealer) = match self.keys.decapsulate(&body) {
-            Ok(opened) => opened,
-            Err(error) => return Some(outer::answer_problem(&Problem::from(error))),
+        let outcome = if head.content_type.as_deref() == Some(media::OHTTP_CHUNKED_REQUEST) {
+            let opened = self.keys.decapsulate_chunked(&body);
+            opened.map(|(message, key)| {
+                let (nonce, stream) = Stream::begin(key, &mut self.rng, now_ms);
+                let media_type = media::OHTTP_CHUNKED_RESPONSE;
+                client.connection.respond_in_pieces(media_type, now_ms);
+                client.connection.push_piece(&nonce);
+                (message, Way::Records(stream))
+            })
+        } else {
+            let opened = self.keys.decapsulate(&body);
+            opened.map(|(message, sealer)| (message, Way::Whole(sealer)))
         };
         drop(body);
-        let model = self.summarizer.as_ref().map(S::model);
-        match inner::read(&message, model, &self.settings.summarize) {
-            Wanted::Answer(answer) => Some(self.seal(sealer, &answer)),
-            Wanted::Summary(request) => self.queue(ticket, sealer, request),
+        let (message, way) = match outcome {
+            Ok(opened) => opened,
+            Err(error) => {
+                let response = outer::answer_problem(&Problem::from(error));
+                return client.connection.respond(&response, now_ms);
+            }
+        };
+        let model = self.generator.as_ref().map(G::model);
+        let Settings {
+            summarize, gate, ..
+        } = &mut self.settings;
+        gate.tick(&mut self.rng, now_ms);
+        match inner::read(&message, model, summarize, gate) {
+            Wanted::Answer(answer) => {
+                self.metrics.tokens_refused += u64::from(answer.status == 401);
+                self.respond(client, way, &answer, now_ms);
+            }
+            Wanted::Task(task, admitted) => self.queue(client, way, task, admitted, now_ms),
         }
     }
 
     fn queue(
         &mut self,
-        ticket: Ticket,
-        sealer: ResponseSealer,
-        request: summarize::Request,
-    ) -> Option<Response> {
-        match self.jobs.push(ticket, sealer, request) {
-            Ok(()) => {
-                self.metrics.jobs_queued += 1;
-                None
+        client: &mut Client,
+        way: Way,
+        mut task: Task,
+        admitted: Admitted,
+        now_ms: u64,
+    ) {
+        // A request that finds no place costs nothing.
+        if !self.jobs.is_full()
+            && let Err(refusal) = self.settings.gate.spend(admitted)
+        {
+            self.metrics.tokens_refused += 1;
+            return self.respond(client, way, &refusal, now_ms);
+        }
+        if let Task::Chat(request) = &mut task {
+            let seed = self.random();
+            request.seed.get_or_insert(seed);
+        }
+        let number = self.random();
+        let model = self.generator.as_ref().map(G::model);
+        let model = model.map_or("", |model| model.name);
+        let created_s = self.settings.start_s + now_ms / 1000;
+        let reply = Reply::new(&task, model, number, created_s);
+        if self.jobs.push(client.ticket, task) {
+            self.metrics.jobs_queued += 1;
+            client.pending = Some(match way {
+                Way::Whole(sealer) => Pending::Whole(sealer, reply),
+                Way::Records(stream) => Pending::Records(stream, Some(reply)),
+            });
+            return;
+        }
+        self.metrics.jobs_refused += 1;
+        let detail = "too many requests are waiting; try again soon";
+        let problem = Problem::from_status(429).with_detail(detail).with_error();
+        self.respond(client, way, &inner::answer_problem(&problem), now_ms);
+    }
+
+    fn random(&mut self) -> u64 {
+        let Ok(number) = self.rng.try_next_u64();
+        number
+    }
+
+    /// Gives an answer that is complete.
+    fn respond(&mut self, client: &mut Client, way: Way, answer: &bhttp::Response, now_ms: u64) {
+        match way {
+            Way::Whole(sealer) => {
+                let response = seal(sealer, answer, &mut self.rng);
+                client.connection.respond(&response, now_ms);
             }
-            Err(sealer) => {
-                self.metrics.jobs_refused += 1;
-                let detail = "too many summaries are waiting; try again soon";
-                let problem = Problem::from_status(429).with_detail(detail);
-                Some(self.seal(sealer, &inner::answer_problem(&problem)))
+            Way::Records(mut stream) => {
+                let message = answer.encode().expect("our status codes are ones");
+                stream.say_all(&message);
+                client.pending = Some(Pending::Records(stream, None));
             }
         }
     }
 
-    /// Seals the outcome of a job and hands it to the client, if that is still there.
-    fn answer(&mut self, ended: Ended, now_ms: u64) {
-        self.metrics.jobs_finished += 1;
-        self.has_traces = true;
-        let answer = match &ended.outcome {
-            Ok(summary) => inner::answer_summary(summary),
-            Err(problem) => inner::answer_problem(problem),
-        };
-        let response = self.seal(ended.sealer, &answer);
+    /// Hands what has come of a job to its client, if that is still there.
+    fn tell(&mut self, news: News, now_ms: u64) {
+        let is_end = matches!(news.event, Event::Ended(_));
+        self.metrics.jobs_finished += u64::from(is_end);
+        self.has_traces |= is_end;
         let mut clients = self.clients.iter_mut().flatten();
-        if let Some(client) = clients.find(|client| client.ticket == ended.ticket) {
-            client.connection.respond(&response, now_ms);
+        let Some(client) = clients.find(|client| client.ticket == news.ticket) else {
+            return;
+        };
+        let (Some(Pending::Whole(_, reply)) | Some(Pending::Records(_, Some(reply)))) =
+            &mut client.pending
+        else {
+            return;
+        };
+        match news.event {
+            Event::Text(piece) => reply.say(&piece),
+            Event::Ended(outcome) => reply.end(outcome),
         }
-    }
-
-    /// Pads and seals an inner answer. One that is too long for any padding becomes a problem inside.
-    fn seal(&mut self, sealer: ResponseSealer, answer: &bhttp::Response) -> Response {
-        let padded = answer.encode_padded().unwrap_or_else(|_| {
-            let problem = Problem::from_status(500).with_detail("the answer is too long");
-            inner::answer_problem(&problem)
-                .encode_padded()
-                .expect("a short answer fits a bucket")
-        });
-        Response::ok(media::OHTTP_RESPONSE, sealer.seal(&mut self.rng, &padded))
+        // What leaves in records leaves at its time.
+        if is_end
+            && let Some(Pending::Whole(sealer, reply)) = client
+                .pending
+                .take_if(|pending| matches!(pending, Pending::Whole(..)))
+        {
+            let sealed = seal(sealer, &reply.into_response(), &mut self.rng);
+            client.connection.respond(&sealed, now_ms);
+        }
     }
 
     fn metrics_text(&self, now_ms: u64) -> alloc::string::String {
@@ -295,6 +378,44 @@ impl<S: Summarizer> Server<S> {
             heap_used_bytes: self.heap_at_rest,
         })
     }
+}
+
+/// How an answer leaves.
+enum Way {
+    Whole(ResponseSealer),
+    Records(Stream),
+}
+
+/// Pads and seals an inner answer. One that is too long for any padding becomes a problem inside.
+fn seal(sealer: ResponseSealer, answer: &bhttp::Response, rng: &mut Drbg) -> Response {
+    let padded = answer.encode_padded().unwrap_or_else(|_| {
+        let problem = Problem::from_status(500).with_detail("the answer is too long");
+        inner::answer_problem(&problem)
+            .encode_padded()
+            .expect("a short answer fits a bucket")
+    });
+    Response::ok(media::OHTTP_RESPONSE, sealer.seal(rng, &padded))
+}
+
+/// Sends the record that is due, if one is. Returns whether it was the last one.
+fn pump(client: &mut Client, now_ms: u64) -> bool {
+    let is_due = |pending: &mut Pending| matches!(pending, Pending::Records(stream, _) if stream.is_due(now_ms));
+    let Some(Pending::Records(mut stream, mut reply)) = client.pending.take_if(is_due) else {
+        return false;
+    };
+    if let (Some(writer), Some(waiting)) = (&mut reply, stream.wanting())
+        && writer.write(waiting)
+    {
+        stream.complete();
+    }
+    let (record, goes_on) = stream.next_record(now_ms);
+    client.connection.push_piece(&record);
+    let is_last = goes_on.is_none();
+    match goes_on {
+        Some(stream) => client.pending = Some(Pending::Records(stream, reply)),
+        None => client.connection.end_pieces(now_ms),
+    }
+    is_last
 }
 
 /// Hands over what the connection has to say; returns what it wishes then.

@@ -6,24 +6,28 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use cloister_protocol::api::problem::Problem;
-use cloister_protocol::api::summarize::{self, Request, Usage};
-use cloister_protocol::api::{media, paths};
+use cloister_protocol::api::summarize::{self, Request};
+use cloister_protocol::api::{chat, media, paths};
 use cloister_protocol::bhttp;
 use cloister_protocol::evidence::Enclosures;
 use cloister_protocol::keyconfig::{self, KeyConfigList};
-use cloister_protocol::ohttp::{Client as OhttpClient, ResponseOpener};
+use cloister_protocol::ohttp::{Client as OhttpClient, ResponseOpener, chunked};
+use cloister_protocol::records;
+use zeroize::Zeroizing;
 
-use super::keys::Attester;
+use super::gate::Gate;
+use super::generator::{self, Generator, ModelInfo, Progress, Task};
+use super::keys::{Attester, Lifetime};
 use super::server::{OVERFLOW_PLACES, Server, Settings};
-use super::summarizer::{ModelInfo, Progress, Summarizer};
 use crate::device::virtio::PciTransport;
 use crate::entropy::Drbg;
 use crate::http;
 use crate::net::Stack;
 use crate::net::lan::{Client, Lan};
 use crate::platform::Evidence;
+use crate::tls::{Identity, Tls};
 
-/// A model whose summary is the first message, after as many steps as `max_tokens` says.
+/// A model that repeats what it was told, see [`Script`].
 pub(super) struct Parrot {
     live: Rc<Cell<usize>>,
     begun: usize,
@@ -33,10 +37,75 @@ pub(super) struct Parrot {
 }
 
 pub(super) struct ParrotJob {
-    request: Request,
-    steps_left: u32,
+    script: Script,
     has_begun: bool,
     live: Rc<Cell<usize>>,
+}
+
+/// What a job says, the next word last; each word takes a step. `~9` is nine steps without a word, `fail` fails.
+struct Script {
+    words: Vec<String>,
+    silent_steps: u32,
+    at_end: Vec<String>,
+}
+
+impl Script {
+    /// A summary is the first message, after as many steps as `max_tokens` says; if it is shown, that is a script. So
+    /// is the last message of a conversation, whose words are divided by `|`. Other wordings are those words.
+    fn of(task: &Task) -> Self {
+        let words = |text: &str| text.split('|').rev().map(String::from).collect::<Vec<_>>();
+        match task {
+            Task::Summary(request, is_shown) => {
+                let text = request.messages[0].text.clone();
+                let (words, at_end) = match (text.as_str(), is_shown) {
+                    ("fail", _) => (words("fail"), Vec::new()),
+                    (_, true) => (words(&text), Vec::new()),
+                    (_, false) => (Vec::new(), [text].to_vec()),
+                };
+                Self {
+                    words,
+                    silent_steps: request.max_tokens.unwrap_or(1) - 1,
+                    at_end,
+                }
+            }
+            Task::Rewrite(request) => Self {
+                words: Vec::new(),
+                silent_steps: 0,
+                at_end: request.text.split('|').map(String::from).collect(),
+            },
+            Task::Chat(request) => Self {
+                words: words(&request.messages.last().unwrap().content),
+                silent_steps: 0,
+                at_end: Vec::new(),
+            },
+        }
+    }
+
+    fn step(&mut self) -> Progress {
+        if self.silent_steps > 0 {
+            self.silent_steps -= 1;
+            return Progress::Working;
+        }
+        match self.words.pop() {
+            Some(word) if word == "fail" => {
+                Progress::Failed(Problem::from_status(500).with_detail("failed"))
+            }
+            Some(word) => match word.strip_prefix('~') {
+                Some(steps) => {
+                    self.silent_steps = steps.parse::<u32>().unwrap() - 1;
+                    Progress::Working
+                }
+                None => Progress::Text(Zeroizing::new(word)),
+            },
+            None => Progress::Done(generator::Answer {
+                texts: self.at_end.drain(..).map(Zeroizing::new).collect(),
+                prompt_tokens: 7,
+                output_tokens: 5,
+                parts: 1,
+                finish: chat::Finish::Stop,
+            }),
+        }
+    }
 }
 
 impl Drop for ParrotJob {
@@ -45,7 +114,7 @@ impl Drop for ParrotJob {
     }
 }
 
-impl Summarizer for Parrot {
+impl Generator for Parrot {
     type Job = ParrotJob;
 
     fn model(&self) -> ModelInfo<'_> {
@@ -56,15 +125,14 @@ impl Summarizer for Parrot {
         }
     }
 
-    fn start(&mut self, request: Request) -> Result<ParrotJob, Problem> {
-        if request.messages[0].text == "refuse" {
+    fn start(&mut self, task: Task) -> Result<ParrotJob, Problem> {
+        let script = Script::of(&task);
+        if [&script.words, &script.at_end].contains(&&["refuse".to_string()].to_vec()) {
             return Err(Problem::from_status(422).with_detail("refused"));
         }
         self.live.set(self.live.get() + 1);
-        let steps_left = request.max_tokens.unwrap_or(1);
         Ok(ParrotJob {
-            request,
-            steps_left,
+            script,
             has_begun: false,
             live: Rc::clone(&self.live),
         })
@@ -84,19 +152,11 @@ impl Summarizer for Parrot {
             job.has_begun = true;
             return Progress::Begun;
         }
-        job.steps_left -= 1;
-        if job.steps_left > 0 {
-            return Progress::Working;
+        let progress = job.script.step();
+        if matches!(progress, Progress::Done(_) | Progress::Failed(_)) {
+            self.begun -= 1;
         }
-        self.begun -= 1;
-        if job.request.messages[0].text == "fail" {
-            return Progress::Failed(Problem::from_status(500).with_detail("failed"));
-        }
-        Progress::Done(summarize::Response {
-            summary: job.request.messages[0].text.clone(),
-            usage: Usage::default(),
-            model: "parrot".to_string(),
-        })
+        progress
     }
 
     fn cancel(&mut self, job: ParrotJob) {
@@ -109,6 +169,7 @@ pub(super) struct World {
     pub(super) lan: Lan,
     pub(super) stack: Stack<PciTransport>,
     pub(super) server: Server<Parrot>,
+    pub(super) tls: Option<Tls>,
     /// Jobs that hold memory at the moment.
     pub(super) live: Rc<Cell<usize>>,
     /// Most jobs that have room in the model at one time.
@@ -130,34 +191,61 @@ impl World {
     }
 
     pub(super) fn with_model(has_model: bool) -> Self {
+        Self::with_gate(has_model, Gate::default())
+    }
+
+    pub(super) fn with_gate(has_model: bool, gate: Gate) -> Self {
+        Self::build(has_model, gate, Lifetime::of_epoch(3600), None)
+    }
+
+    /// With key epochs of so many seconds.
+    pub(super) fn with_epoch(epoch_s: u32) -> Self {
+        Self::build(true, Gate::default(), Lifetime::of_epoch(epoch_s), None)
+    }
+
+    /// With TLS on the port.
+    pub(super) fn with_tls(identity: &Identity) -> Self {
+        let lifetime = Lifetime::of_epoch(3600);
+        Self::build(true, Gate::default(), lifetime, Some(identity))
+    }
+
+    fn build(has_model: bool, gate: Gate, keys: Lifetime, identity: Option<&Identity>) -> Self {
         let settings = Settings {
             connections: 64,
             request_bytes: 256 * 1024,
             http: http::Limits::default(),
             summarize: summarize::Limits::DEFAULT,
             start_s: 1_800_000_000,
+            keys,
             attester: Attester {
                 attest: |_| Evidence::None,
+                tls_public_key: identity
+                    .map(|identity| identity.public_key().to_vec())
+                    .unwrap_or_default(),
                 enclosures: Enclosures::default(),
             },
+            gate,
             heap_used: || 4711,
         };
         let places = settings.connections + OVERFLOW_PLACES;
+        let handshake_ms = settings.http.header_ms;
+        let tls = identity.map(|identity| Tls::new(identity, places, handshake_ms));
         let (lan, stack) = Lan::with_address(places);
         let live = Rc::new(Cell::new(0));
         let room = Rc::new(Cell::new(usize::MAX));
-        let summarizer = has_model.then(|| Parrot {
+        let generator = has_model.then(|| Parrot {
             live: Rc::clone(&live),
             begun: 0,
             room: Rc::clone(&room),
             stepped: false,
         });
         let rng = Drbg::from_seed([1; 32]);
-        let server = Server::new(settings, summarizer, rng, places, lan.now_us / 1000);
+        let server = Server::new(settings, generator, rng, places, lan.now_us / 1000);
         Self {
             lan,
             stack,
             server,
+            tls,
             live,
             room,
             rng: Drbg::from_seed([2; 32]),
@@ -167,7 +255,19 @@ impl World {
     pub(super) fn turn(&mut self) {
         self.lan.turn(&mut self.stack);
         self.server.network_served(self.lan.now_us);
-        self.server.turn(&mut self.stack, self.lan.now_us / 1000);
+        self.server_turn();
+    }
+
+    /// The server's part of a turn.
+    pub(super) fn server_turn(&mut self) {
+        let now_ms = self.lan.now_us / 1000;
+        match &mut self.tls {
+            Some(tls) => {
+                let mut clear = tls.over(&mut self.stack, now_ms);
+                self.server.turn(&mut clear, now_ms)
+            }
+            None => self.server.turn(&mut self.stack, now_ms),
+        };
     }
 
     pub(super) fn turns(&mut self, count: usize) {
@@ -272,6 +372,63 @@ impl World {
         (post(&sealed), opener)
     }
 
+    /// The HTTP request that carries an inner request in chunks, and what opens the answer.
+    pub(super) fn encapsulate_chunked(
+        &mut self,
+        keys: &KeyConfigList,
+        inner: &bhttp::Request,
+    ) -> (Vec<u8>, chunked::ResponseOpener) {
+        let padded = inner.encode_padded().unwrap();
+        let client = OhttpClient::new(keys.preferred());
+        let sealed = client.encapsulate_chunked(&mut self.rng, &padded);
+        let (sealed, opener) = sealed.unwrap();
+        (post_as(media::OHTTP_CHUNKED_REQUEST, &sealed), opener)
+    }
+
+    /// Sends an inner request in chunks on a connection of its own.
+    pub(super) fn send_streamed(
+        &mut self,
+        inner: &bhttp::Request,
+    ) -> (Client, chunked::ResponseOpener) {
+        let keys = self.keys();
+        let (request, opener) = self.encapsulate_chunked(&keys, inner);
+        let client = self.connect();
+        self.send(client, &request);
+        (client, opener)
+    }
+
+    /// What arrives until the chunked coding ends, and when: milliseconds since the first of it, bytes.
+    pub(super) fn capture(&mut self, client: Client) -> Vec<(u64, Vec<u8>)> {
+        let mut seen: Vec<(u64, Vec<u8>)> = Vec::new();
+        for _ in 0..200_000 {
+            let bytes = self.lan.received(client);
+            if !bytes.is_empty() {
+                seen.push((self.lan.now_us / 1000, bytes));
+            }
+            let is_over = seen
+                .last()
+                .is_some_and(|(_, bytes)| bytes.ends_with(b"\r\n0\r\n\r\n"));
+            if is_over || !self.lan.socket(client).may_recv() {
+                let start_ms = seen.first().map_or(0, |(at_ms, _)| *at_ms);
+                seen.iter_mut().for_each(|(at_ms, _)| *at_ms -= start_ms);
+                return seen;
+            }
+            self.turn();
+        }
+        panic!("no end");
+    }
+
+    /// The inner answer to an inner request in chunks, which comes in so many records.
+    pub(super) fn ask_streamed(&mut self, inner: &bhttp::Request) -> (bhttp::Response, u64) {
+        let (client, opener) = self.send_streamed(inner);
+        let bytes: Vec<u8> = self
+            .capture(client)
+            .into_iter()
+            .flat_map(|(_, bytes)| bytes)
+            .collect();
+        open_streamed(&bytes, opener)
+    }
+
     /// The inner answer to an inner request.
     pub(super) fn ask(&mut self, inner: &bhttp::Request) -> bhttp::Response {
         let keys = self.keys();
@@ -303,12 +460,65 @@ pub(super) fn open(answer: Answer, opener: ResponseOpener) -> bhttp::Response {
     bhttp::Response::decode(&padded, &bhttp::Limits::DEFAULT).unwrap()
 }
 
+/// Opens an answer in records and checks the size of each; how many there are.
+pub(super) fn open_streamed(
+    answer: &[u8],
+    mut opener: chunked::ResponseOpener,
+) -> (bhttp::Response, u64) {
+    let body = dechunk(answer);
+    let mut decoder = records::Decoder::default();
+    let mut message = Vec::new();
+    let mut count = 0;
+    let mut read = |record: &[u8]| {
+        assert_eq!(record.len(), records::RECORD_BYTES);
+        message.extend_from_slice(decoder.read(record).unwrap());
+        count += 1;
+    };
+    for piece in body {
+        for record in opener.push(&piece).unwrap() {
+            read(&record);
+        }
+    }
+    read(&opener.finish().unwrap());
+    assert_eq!(records::bucket(count), count);
+    let response = bhttp::Response::decode(&message, &bhttp::Limits::DEFAULT).unwrap();
+    (response, count)
+}
+
+/// The pieces of a body in the chunked coding, behind its head; what is not complete is left out.
+pub(super) fn dechunk(answer: &[u8]) -> Vec<Vec<u8>> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let (head, mut rest) = answer.split_at(end.unwrap() + 4);
+    let head = String::from_utf8_lossy(head);
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nTransfer-Encoding: chunked\r\n"),
+        "{head}"
+    );
+    assert!(head.contains(media::OHTTP_CHUNKED_RESPONSE) && !head.contains("Content-Length"));
+    let mut pieces = Vec::new();
+    while let Some(at) = rest.windows(2).position(|window| window == b"\r\n") {
+        let size = String::from_utf8_lossy(&rest[..at]);
+        let size = usize::from_str_radix(&size, 16).unwrap();
+        match rest.get(at + 2..at + 2 + size) {
+            Some(piece) if size > 0 => pieces.push(piece.to_vec()),
+            _ => break,
+        }
+        rest = rest.get(at + 2 + size + 2..).unwrap_or_default();
+    }
+    pieces
+}
+
 /// A POST of an encapsulated request.
 pub(super) fn post(sealed: &[u8]) -> Vec<u8> {
+    post_as(media::OHTTP_REQUEST, sealed)
+}
+
+fn post_as(media_type: &str, sealed: &[u8]) -> Vec<u8> {
     let mut request = std::format!(
         "POST {} HTTP/1.1\r\nHost: x\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
         paths::OHTTP_GATEWAY,
-        media::OHTTP_REQUEST,
+        media_type,
         sealed.len()
     )
     .into_bytes();
@@ -329,6 +539,26 @@ pub(super) fn summarize(text: &str, steps: u32) -> bhttp::Request {
         .unwrap()
 }
 
+/// An inner request with a JSON text.
+pub(super) fn post_json(path: &str, json: &serde_json::Value) -> bhttp::Request {
+    bhttp::Request::new("POST", path)
+        .with_content(media::JSON, json.to_string().into_bytes())
+        .unwrap()
+}
+
+/// A conversation whose answer is this script.
+pub(super) fn chat(script: &str, is_streamed: bool) -> bhttp::Request {
+    let json = serde_json::json!({
+        "model": "any",
+        "messages": [
+            {"role": "system", "content": "Be a parrot."},
+            {"role": "user", "content": script},
+        ],
+        "stream": is_streamed,
+    });
+    post_json(paths::CHAT_COMPLETIONS, &json)
+}
+
 pub(super) fn problem(response: &bhttp::Response) -> (u16, Problem) {
     assert_eq!(
         response.field("content-type"),
@@ -339,7 +569,7 @@ pub(super) fn problem(response: &bhttp::Response) -> (u16, Problem) {
     (response.status, problem)
 }
 
-fn parse_answer(mut bytes: &[u8]) -> Option<Answer> {
+pub(super) fn parse_answer(mut bytes: &[u8]) -> Option<Answer> {
     loop {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();

@@ -15,6 +15,9 @@ use cloister_protocol::keyconfig::Kem;
 use super::jobs::{MAX_RUNNING, MAX_WAITING};
 use super::testing::{World, open, post, problem, summarize};
 
+mod inner;
+mod stream;
+
 fn summary(response: &bhttp::Response) -> String {
     assert_eq!(
         response.status,
@@ -392,13 +395,6 @@ fn idle_connections_are_closed() {
     assert!(world.lan.socket(client).may_recv());
     world.skip_s(3);
     assert!(!world.lan.socket(client).may_recv());
-}
-
-impl World {
-    fn server_turn(&mut self) {
-        let now_ms = self.lan.now_us / 1000;
-        self.server.turn(&mut self.stack, now_ms);
-    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 pub(crate) const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// The deepest nesting of arrays and objects.
-pub(crate) const MAX_DEPTH: usize = 8;
+pub(crate) const MAX_DEPTH: usize = 16;
 
 /// The most values: objects, arrays, strings, numbers, ...
 pub(crate) const MAX_VALUES: usize = 1 << 14;
@@ -90,11 +90,11 @@ impl core::error::Error for JsonError {}
 #[derive(Debug, PartialEq)]
 pub(crate) enum Value {
     Null,
-    Bool,
+    Bool(bool),
     /// An integer from 0 to 2^64 - 1.
     Unsigned(u64),
     /// Any other number.
-    Number,
+    Number(f64),
     String(Zeroizing<String>),
     Array(Vec<Value>),
     /// In the order of the text; keys are distinct.
@@ -106,9 +106,9 @@ impl Value {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
-            Self::Bool => "a boolean",
+            Self::Bool(_) => "a boolean",
             Self::Unsigned(_) => "an integer",
-            Self::Number => "a number that is not an integer from 0 on",
+            Self::Number(_) => "a number that is not an integer from 0 on",
             Self::String(_) => "a string",
             Self::Array(_) => "an array",
             Self::Object(_) => "an object",
@@ -216,20 +216,20 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Value::Null)
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Bool)
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
         Ok(Value::Unsigned(value))
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::Number)
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value as f64))
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Number)
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Number(value))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {

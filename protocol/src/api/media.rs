@@ -21,6 +21,9 @@ pub const CMW_CBOR: &str = "application/cmw+cbor";
 /// JSON.
 pub const JSON: &str = "application/json";
 
+/// Server-sent events (WHATWG HTML, section 9.2).
+pub const EVENT_STREAM: &str = "text/event-stream";
+
 /// A problem document (RFC 9457).
 pub const PROBLEM_JSON: &str = "application/problem+json";
 

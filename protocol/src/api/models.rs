@@ -22,6 +22,12 @@ pub struct Model {
     pub id: String,
     /// Always `model`.
     pub object: String,
+    /// When it was made: always 0, since an image does not say. Clients of those interfaces expect it.
+    #[serde(default)]
+    pub created: u64,
+    /// Always `cloister`, for the same reason.
+    #[serde(default)]
+    pub owned_by: String,
     /// The root digest of its pack, in hex: what the image manifest names.
     pub digest: String,
     /// Tokens of its context.
@@ -36,6 +42,8 @@ impl Models {
             .map(|(name, digest, context_tokens)| Model {
                 id: name.into(),
                 object: "model".into(),
+                created: 0,
+                owned_by: "cloister".into(),
                 digest: crate::evidence::to_hex(digest),
                 context_tokens,
             });
@@ -69,7 +77,7 @@ mod tests {
         let text = String::from_utf8(models.to_json()).unwrap();
         let digest = "ab".repeat(32);
         let model = format!(
-            r#"{{"id":"tiny","object":"model","digest":"{digest}","context_tokens":2048}}"#
+            r#"{{"id":"tiny","object":"model","created":0,"owned_by":"cloister","digest":"{digest}","context_tokens":2048}}"#
         );
         assert_eq!(text, format!(r#"{{"object":"list","data":[{model}]}}"#));
         assert_eq!(Models::from_json(text.as_bytes()), Ok(models));

@@ -19,5 +19,11 @@ pub const METRICS: &str = "/metrics";
 /// Inner, POST: [`crate::api::summarize::Request`] to [`crate::api::summarize::Response`].
 pub const SUMMARIZE: &str = "/v1/summarize";
 
+/// Inner, POST: [`crate::api::rewrite::Request`] to [`crate::api::rewrite::Response`].
+pub const REWRITE: &str = "/v1/rewrite";
+
+/// Inner, POST: [`crate::api::chat::Request`] to [`crate::api::chat::Completion`].
+pub const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
+
 /// Inner, GET: [`crate::api::models::Models`].
 pub const MODELS: &str = "/v1/models";

@@ -7,6 +7,7 @@
 //! | outside | 400 | it is cut short, or has an invalid encapsulated key |
 //! | outside | 413 | a chunk is too large |
 //! | inside | 400 | not binary HTTP, not JSON |
+//! | inside | 401, types [`TOKEN_REQUIRED`], [`TOKEN_INVALID`], [`TOKEN_SPENT`] | no token that is taken; the field `www-authenticate` has a challenge |
 //! | inside | 413, 422 | a field of the request is too long, or wrong |
 //!
 //! All errors before the encapsulation is removed are answered in the clear, all later ones inside (section 5.2).
@@ -14,6 +15,7 @@
 use super::json::{self, JsonError};
 use crate::bhttp::BhttpError;
 use crate::ohttp::OhttpError;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -24,14 +26,46 @@ pub const BLANK: &str = "about:blank";
 /// The request used an outdated or wrong key config (RFC 9458, section 5.3): fetch the list again, try once more.
 pub const OHTTP_KEY: &str = "https://iana.org/assignments/http-problem-types#ohttp-key";
 
+/// What the types of our own begin with.
+const OWN_TYPES: &str = "urn:cloister:problem:v1:";
+
+/// The prompt has more tokens than the model's context, or the limits, have room for.
+pub const CONTEXT_LENGTH: &str = "urn:cloister:problem:v1:context_length_exceeded";
+
 /// The content of an inner request is not JSON.
 pub const INVALID_JSON: &str = "urn:cloister:problem:v1:invalid-json";
 
 /// A field of an inner request is missing or wrong; `field` says which.
 pub const INVALID_FIELD: &str = "urn:cloister:problem:v1:invalid-field";
 
+/// An inner request needs an anonymous token (RFC 9577) and has none.
+pub const TOKEN_REQUIRED: &str = "urn:cloister:problem:v1:token-required";
+
+/// The token of an inner request is not one that is taken.
+pub const TOKEN_INVALID: &str = "urn:cloister:problem:v1:token-invalid";
+
+/// The token of an inner request was spent before.
+pub const TOKEN_SPENT: &str = "urn:cloister:problem:v1:token-spent";
+
 /// An inner request is not binary HTTP.
 pub const INVALID_MESSAGE: &str = "urn:cloister:problem:v1:invalid-message";
+
+/// What clients of the widespread chat interfaces read of an error: the member `error` of a problem, and of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What is wrong.
+    #[serde(default)]
+    pub message: String,
+    /// The kind of error: `invalid_request_error` or `server_error`, ...
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// The field of the request that is wrong.
+    #[serde(default)]
+    pub param: Option<String>,
+    /// A word for programs.
+    #[serde(default)]
+    pub code: Option<String>,
+}
 
 /// A problem document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +85,9 @@ pub struct Problem {
     /// The field of the request that is wrong (an extension member).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// The same for clients of the widespread chat interfaces (an extension member), see [`Problem::with_error`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Box<ErrorBody>>,
 }
 
 impl Problem {
@@ -62,6 +99,7 @@ impl Problem {
             status,
             detail: Some(detail.into()),
             field: None,
+            error: None,
         }
     }
 
@@ -73,12 +111,35 @@ impl Problem {
             status,
             detail: None,
             field: None,
+            error: None,
         }
     }
 
     /// The same problem with words on this case.
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    /// The error as clients of the widespread chat interfaces know it.
+    pub fn error_body(&self) -> ErrorBody {
+        let kind = match self.status {
+            429 => "rate_limit_error",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        let message = self.detail.as_ref().unwrap_or(&self.title);
+        ErrorBody {
+            message: message.clone(),
+            kind: kind.into(),
+            param: self.field.clone(),
+            code: self.kind.strip_prefix(OWN_TYPES).map(ToString::to_string),
+        }
+    }
+
+    /// The same problem with the member `error`, which clients of the widespread chat interfaces show.
+    pub fn with_error(mut self) -> Self {
+        self.error = Some(Box::new(self.error_body()));
         self
     }
 
@@ -133,8 +194,13 @@ fn title(status: u16, kind: &str) -> &'static str {
         (OHTTP_KEY, _) => "The key config of this request is outdated or wrong",
         (INVALID_JSON, _) => "The content is not JSON that is taken here",
         (INVALID_FIELD, _) => "A field of the request is missing or wrong",
+        (CONTEXT_LENGTH, _) => "The prompt is too long",
         (INVALID_MESSAGE, _) => "The encapsulated message is not a binary HTTP request",
+        (TOKEN_REQUIRED, _) => "A token is needed",
+        (TOKEN_INVALID, _) => "The token is not taken here",
+        (TOKEN_SPENT, _) => "The token was spent before",
         (_, 400) => "Bad Request",
+        (_, 401) => "Unauthorized",
         (_, 404) => "Not Found",
         (_, 405) => "Method Not Allowed",
         (_, 408) => "Request Timeout",

@@ -5,15 +5,22 @@
 //! {"summary":"...", "usage":{"prompt_tokens":81,"output_tokens":12,"parts":1}, "model":"..."}
 //! ```
 //!
-//! In a request, `from`, `style` and `max_tokens` may be left out; a member that is not in this list is an error, so
+//! With `"stream":true` the answer is server-sent events ([`super::events`]) whose data are [`Event`]s: pieces of the
+//! summary, then what it took.
+//!
+//! In a request, `from`, `style`, `max_tokens` and `stream` may be left out; a member that is not in this list is an error, so
 //! that a misspelt one is not passed over in silence. In a response, unknown members are passed over, so that newer
 //! servers can say more. Text may hold any character; it is taken as it is.
 
 use super::json::{JsonError, Value};
-use super::problem::{self, Problem};
+use super::problem::ErrorBody;
+pub use super::request::RequestError;
+use super::request::{
+    Object, check_integer, check_length, missing, read_bool, read_integer, read_string, wrong_type,
+};
 use alloc::borrow::ToOwned;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -146,13 +153,38 @@ impl Request {
         )
     }
 
+    /// The JSON text that asks for the answer while it is written.
+    pub fn to_json_streamed(&self) -> Zeroizing<Vec<u8>> {
+        #[derive(Serialize)]
+        struct Streamed<'r> {
+            #[serde(flatten)]
+            request: &'r Request,
+            stream: bool,
+        }
+        let streamed = Streamed {
+            request: self,
+            stream: true,
+        };
+        Zeroizing::new(
+            serde_json::to_vec(&streamed).expect("strings and numbers always have a JSON form"),
+        )
+    }
+
     /// Reads the JSON text of a request, and checks it.
     ///
     /// # Errors
     /// [`RequestError`], which names the field.
     pub fn from_json(text: &[u8], limits: &Limits) -> Result<Self, RequestError> {
+        Self::from_json_streamed(text, limits).map(|(request, _)| request)
+    }
+
+    /// The same, and whether the answer is to be sent while it is written.
+    ///
+    /// # Errors
+    /// [`RequestError`], which names the field.
+    pub fn from_json_streamed(text: &[u8], limits: &Limits) -> Result<(Self, bool), RequestError> {
         let value = Value::parse(text).map_err(RequestError::Json)?;
-        let mut object = Object::new("", value, &["messages", "style", "max_tokens"])?;
+        let mut object = Object::new("", value, &["messages", "style", "max_tokens", "stream"])?;
         let messages = object
             .take("messages")
             .ok_or_else(|| missing("messages", "an array of messages"))?;
@@ -162,15 +194,18 @@ impl Request {
             .map_or(Ok(Style::default()), read_style)?;
         let max_tokens = object
             .take("max_tokens")
-            .map(|value| read_max_tokens(&value, limits))
+            .map(|value| read_integer("max_tokens", &value, limits.output_tokens))
             .transpose()?;
+        let is_streamed = object
+            .take("stream")
+            .map_or(Ok(false), |value| read_bool("stream", &value))?;
         let request = Self {
             messages,
             style,
             max_tokens,
         };
         request.check(limits)?;
-        Ok(request)
+        Ok((request, is_streamed))
     }
 
     /// Checks a request that was put together here; a client does this before it sends one.
@@ -180,8 +215,9 @@ impl Request {
     pub fn check(&self, limits: &Limits) -> Result<(), RequestError> {
         check_count(self.messages.len(), limits)?;
         for (index, message) in self.messages.iter().enumerate() {
-            check_length(index, "from", &message.from, limits.from_bytes)?;
-            check_length(index, "text", &message.text, limits.text_bytes)?;
+            let field = |name| format!("messages[{index}].{name}");
+            check_length(&field("from"), &message.from, limits.from_bytes)?;
+            check_length(&field("text"), &message.text, limits.text_bytes)?;
         }
         if self
             .messages
@@ -193,7 +229,7 @@ impl Request {
             });
         }
         self.max_tokens.map_or(Ok(()), |tokens| {
-            check_max_tokens(tokens.into(), limits).map(drop)
+            check_integer("max_tokens", tokens.into(), limits.output_tokens).map(drop)
         })
     }
 }
@@ -254,224 +290,70 @@ pub struct Usage {
     pub parts: u32,
 }
 
-/// Why a request for a summary was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RequestError {
-    /// The content is not JSON that we take.
-    Json(JsonError),
-    /// A field that must be there is not.
-    Missing {
-        /// The field, as in `messages[3].text`.
-        field: String,
-        /// What it should hold.
-        expected: &'static str,
-    },
-    /// A field holds a value of another type.
-    WrongType {
-        /// The field; empty for the whole.
-        field: String,
-        /// What it should hold.
-        expected: &'static str,
-        /// What it holds.
-        found: &'static str,
-    },
-    /// A field that is not part of a request.
-    Unknown {
-        /// The beginning of its name.
-        field: String,
-        /// The fields that are.
-        known: &'static [&'static str],
-    },
-    /// There are no messages, or none has text.
-    Empty {
-        /// The field.
-        field: String,
-    },
-    /// There are too many messages.
-    TooMany {
-        /// The field.
-        field: String,
-        /// The most.
-        limit: usize,
-        /// How many there are.
-        found: usize,
-    },
-    /// A string is too long.
-    TooLong {
-        /// The field.
-        field: String,
-        /// The most bytes, in UTF-8.
-        limit_bytes: usize,
-        /// Its bytes.
-        found_bytes: usize,
-    },
-    /// A string is not one of the words allowed.
-    NotOneOf {
-        /// The field.
-        field: String,
-        /// The words.
-        allowed: &'static [&'static str],
-    },
-    /// A number is outside its range.
-    OutOfRange {
-        /// The field.
-        field: String,
-        /// The smallest value.
-        min: u64,
-        /// The largest value.
-        max: u64,
-    },
+/// One event of a streamed summary. What is left out has not changed.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Event {
+    /// The next piece of the summary, in whole characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// What it took; in the last event but the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// The model that wrote it; with the usage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Why it cannot be finished; the last event then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorBody>,
 }
 
-impl RequestError {
-    /// The field that is wrong, if it is one.
-    pub fn field(&self) -> Option<&str> {
-        match self {
-            Self::Json(_) => None,
-            Self::Missing { field, .. }
-            | Self::WrongType { field, .. }
-            | Self::Unknown { field, .. }
-            | Self::Empty { field }
-            | Self::TooMany { field, .. }
-            | Self::TooLong { field, .. }
-            | Self::NotOneOf { field, .. }
-            | Self::OutOfRange { field, .. } => Some(field)
-                .filter(|field| !field.is_empty())
-                .map(String::as_str),
+impl Event {
+    /// The next piece of the summary.
+    pub fn piece(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            usage: None,
+            model: None,
+            error: None,
         }
     }
 
-    /// The HTTP status of the answer: 400 for what is not JSON, 413 for what is too large, 422 for the rest.
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::Json(JsonError::TooLarge { .. })
-            | Self::TooLong { .. }
-            | Self::TooMany { .. } => 413,
-            Self::Json(_) => 400,
-            _ => 422,
+    /// What the summary took.
+    pub fn end(usage: Usage, model: impl Into<String>) -> Self {
+        Self {
+            text: String::new(),
+            usage: Some(usage),
+            model: Some(model.into()),
+            error: None,
         }
     }
 
-    /// The problem document of the answer.
-    pub fn problem(&self) -> Problem {
-        let kind = if matches!(self, Self::Json(_)) {
-            problem::INVALID_JSON
-        } else {
-            problem::INVALID_FIELD
-        };
-        let mut problem = Problem::new(self.status(), kind, self.to_string());
-        problem.field = self.field().map(ToOwned::to_owned);
-        problem
+    /// The JSON text.
+    pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(
+            serde_json::to_vec(self).expect("strings and numbers always have a JSON form"),
+        )
+    }
+
+    /// Reads the JSON text of an event.
+    ///
+    /// # Errors
+    /// [`JsonError`].
+    pub fn from_json(text: &[u8]) -> Result<Self, JsonError> {
+        super::json::read(text)
     }
 }
 
-impl fmt::Display for RequestError {
+impl Drop for Event {
+    fn drop(&mut self) {
+        self.text.zeroize();
+    }
+}
+
+/// Events are never printed by accident, only measured.
+impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Json(error) => error.fmt(f),
-            Self::Missing { field, expected } => {
-                write!(f, "`{field}` is missing; expected {expected}")
-            }
-            Self::WrongType {
-                field,
-                expected,
-                found,
-            } if field.is_empty() => {
-                write!(f, "expected {expected}, found {found}")
-            }
-            Self::WrongType {
-                field,
-                expected,
-                found,
-            } => write!(f, "`{field}`: expected {expected}, found {found}"),
-            Self::Unknown { field, known } => {
-                write!(
-                    f,
-                    "`{field}` is not a field here; the fields are {}",
-                    known.join(", ")
-                )
-            }
-            Self::Empty { field } => write!(f, "`{field}` has no text to summarize"),
-            Self::TooMany {
-                field,
-                limit,
-                found,
-            } => write!(f, "`{field}` has {found} messages, and the most is {limit}"),
-            Self::TooLong {
-                field,
-                limit_bytes,
-                found_bytes,
-            } => {
-                write!(
-                    f,
-                    "`{field}` has {found_bytes} bytes, and the most is {limit_bytes}"
-                )
-            }
-            Self::NotOneOf { field, allowed } => {
-                write!(f, "`{field}`: expected one of {}", allowed.join(", "))
-            }
-            Self::OutOfRange { field, min, max } => {
-                write!(f, "`{field}`: expected an integer from {min} to {max}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for RequestError {}
-
-/// An object whose members are taken one after the other; all of them were found to be known.
-struct Object {
-    members: Vec<(String, Value)>,
-}
-
-impl Object {
-    /// `path` goes before the names of members in errors: empty, or as in `messages[3].`.
-    fn new(path: &str, value: Value, known: &'static [&'static str]) -> Result<Self, RequestError> {
-        let Value::Object(members) = value else {
-            return Err(wrong_type(
-                path.trim_end_matches('.').to_owned(),
-                "an object",
-                &value,
-            ));
-        };
-        match members
-            .iter()
-            .find(|(name, _)| !known.contains(&name.as_str()))
-        {
-            Some((name, _)) => Err(RequestError::Unknown {
-                field: format!("{path}{}", beginning(name)),
-                known,
-            }),
-            None => Ok(Self { members }),
-        }
-    }
-
-    fn take(&mut self, name: &str) -> Option<Value> {
-        let index = self.members.iter().position(|(other, _)| other == name)?;
-        Some(self.members.swap_remove(index).1)
-    }
-}
-
-/// The most characters of an unknown name that an error repeats.
-const SHOWN_NAME_CHARS: usize = 64;
-
-fn beginning(name: &str) -> String {
-    name.chars().take(SHOWN_NAME_CHARS).collect()
-}
-
-fn missing(field: impl Into<String>, expected: &'static str) -> RequestError {
-    RequestError::Missing {
-        field: field.into(),
-        expected,
-    }
-}
-
-fn wrong_type(field: impl Into<String>, expected: &'static str, found: &Value) -> RequestError {
-    RequestError::WrongType {
-        field: field.into(),
-        expected,
-        found: found.kind(),
+        write!(f, "Event({} bytes, {:?})", self.text.len(), self.usage)
     }
 }
 
@@ -500,39 +382,11 @@ fn read_message(index: usize, value: Value) -> Result<Message, RequestError> {
     Ok(Message { from, text })
 }
 
-fn read_string(path: &str, name: &str, value: Value) -> Result<String, RequestError> {
-    match value {
-        Value::String(mut text) => Ok(core::mem::take(&mut *text)),
-        other => Err(wrong_type(format!("{path}{name}"), "a string", &other)),
-    }
-}
-
 fn read_style(value: Value) -> Result<Style, RequestError> {
     let name = read_string("", "style", value)?;
     Style::from_name(&name).ok_or(RequestError::NotOneOf {
         field: "style".to_owned(),
         allowed: &Style::NAMES,
-    })
-}
-
-fn read_max_tokens(value: &Value, limits: &Limits) -> Result<u32, RequestError> {
-    match value {
-        Value::Unsigned(tokens) => check_max_tokens(*tokens, limits),
-        // Of a number, the range says more than the type.
-        Value::Number => check_max_tokens(0, limits),
-        other => Err(wrong_type("max_tokens", "an integer", other)),
-    }
-}
-
-fn check_max_tokens(tokens: u64, limits: &Limits) -> Result<u32, RequestError> {
-    let max = limits.output_tokens;
-    let in_range = u32::try_from(tokens)
-        .ok()
-        .filter(|tokens| (1..=max).contains(tokens));
-    in_range.ok_or(RequestError::OutOfRange {
-        field: "max_tokens".to_owned(),
-        min: 1,
-        max: max.into(),
     })
 }
 
@@ -547,22 +401,6 @@ fn check_count(found: usize, limits: &Limits) -> Result<(), RequestError> {
         }),
         _ => Ok(()),
     }
-}
-
-fn check_length(
-    index: usize,
-    name: &str,
-    text: &str,
-    limit_bytes: usize,
-) -> Result<(), RequestError> {
-    if text.len() <= limit_bytes {
-        return Ok(());
-    }
-    Err(RequestError::TooLong {
-        field: format!("messages[{index}].{name}"),
-        limit_bytes,
-        found_bytes: text.len(),
-    })
 }
 
 #[cfg(test)]

@@ -47,32 +47,47 @@ impl Response {
     /// [`BhttpError`]; the message must not be processed further then.
     pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Self, BhttpError> {
         let mut decoder = Decoder::new(bytes, limits)?;
-        decoder.framing(KNOWN_RESPONSE, INDETERMINATE_RESPONSE)?;
-        let mut informational = Vec::new();
-        let status = loop {
-            let status = decoder.status()?;
-            if status >= 200 {
-                break status;
-            }
-            if informational.len() == limits.informational {
-                return Err(BhttpError::Over(Limit::Informational));
-            }
-            informational.push(Informational {
-                status,
-                header: decoder.fields()?,
-            });
-        };
-        let header = decoder.fields()?;
-        let content = decoder.content()?;
-        let trailer = decoder.fields()?;
+        let mut response = decoder.response_head()?;
+        response.content = decoder.content()?;
+        response.trailer = decoder.fields()?;
         decoder.padding()?;
+        Ok(response)
+    }
+}
+
+/// The head of a response whose bytes still arrive.
+pub(super) struct Head {
+    /// Without content and trailer.
+    pub(super) response: Response,
+    pub(super) indeterminate: bool,
+    /// Bytes of the head.
+    pub(super) bytes: usize,
+}
+
+impl Head {
+    /// Reads the head at the front of `bytes`; [`BhttpError::Truncated`] while it is not complete.
+    pub(super) fn read(bytes: &[u8], limits: &Limits) -> Result<Self, BhttpError> {
+        let mut decoder = Decoder::new(bytes, limits)?;
+        decoder.may_end = false;
+        let response = decoder.response_head()?;
         Ok(Self {
-            informational,
-            status,
-            header,
-            content,
-            trailer,
+            response,
+            indeterminate: decoder.indeterminate,
+            bytes: bytes.len() - decoder.reader.rest().len(),
         })
+    }
+
+    /// Bytes of the trailer section at the front of `bytes`; [`BhttpError::Truncated`] while it is not complete.
+    pub(super) fn skip_trailer(
+        bytes: &[u8],
+        indeterminate: bool,
+        limits: &Limits,
+    ) -> Result<usize, BhttpError> {
+        let mut decoder = Decoder::new(bytes, limits)?;
+        decoder.may_end = false;
+        decoder.indeterminate = indeterminate;
+        decoder.fields()?;
+        Ok(bytes.len() - decoder.reader.rest().len())
     }
 }
 
@@ -80,6 +95,8 @@ struct Decoder<'a> {
     reader: Reader<'a>,
     limits: &'a Limits,
     indeterminate: bool,
+    /// No more bytes will come, so that what is empty at the end may be left out.
+    may_end: bool,
     control_bytes: usize,
     fields: usize,
     field_bytes: usize,
@@ -95,6 +112,7 @@ impl<'a> Decoder<'a> {
             reader,
             limits,
             indeterminate: false,
+            may_end: true,
             control_bytes: 0,
             fields: 0,
             field_bytes: 0,
@@ -108,6 +126,29 @@ impl<'a> Decoder<'a> {
             Ok(())
         } else {
             Err(BhttpError::Framing { found })
+        }
+    }
+
+    /// All of a response before its content.
+    fn response_head(&mut self) -> Result<Response, BhttpError> {
+        self.framing(KNOWN_RESPONSE, INDETERMINATE_RESPONSE)?;
+        let mut informational = Vec::new();
+        loop {
+            let status = self.status()?;
+            let header = self.fields()?;
+            if status >= 200 {
+                return Ok(Response {
+                    informational,
+                    status,
+                    header,
+                    content: Zeroizing::default(),
+                    trailer: Vec::new(),
+                });
+            }
+            if informational.len() == self.limits.informational {
+                return Err(BhttpError::Over(Limit::Informational));
+            }
+            informational.push(Informational { status, header });
         }
     }
 
@@ -135,7 +176,7 @@ impl<'a> Decoder<'a> {
 
     /// A header or trailer section (section 3.6); one that was left out at the end of the message is empty (3.8).
     fn fields(&mut self) -> Result<Vec<Field>, BhttpError> {
-        if self.reader.is_empty() {
+        if self.reader.is_empty() && self.may_end {
             return Ok(Vec::new());
         }
         if self.indeterminate {

@@ -96,7 +96,7 @@ fn buffer(content: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(Vec::with_capacity(content.len() + HEAD_BYTES))
 }
 
-fn put_status(
+pub(super) fn put_status(
     out: &mut Vec<u8>,
     status: u16,
     allowed: core::ops::Range<u16>,

@@ -1,11 +1,12 @@
 //! Binary HTTP messages, media type `message/bhttp` (RFC 9292).
 //!
 //! Decoding takes both framings, known-length and indeterminate-length, and all of a message's parts; encoding writes
-//! the known-length form. Everything has limits ([`Limits`]). Field names are in lower case once decoded, and content
+//! the known-length form. [`stream`] is for responses that come piece by piece. Everything has limits ([`Limits`]). Field names are in lower case once decoded, and content
 //! is wiped when it is dropped.
 
 mod decode;
 mod encode;
+pub mod stream;
 
 pub use encode::EncodeError;
 

@@ -10,6 +10,7 @@ fn evidence() -> Evidence {
         key_configs: b"keys".to_vec(),
         epoch: 258,
         nonce: Some([7; 32]),
+        tls_public_key: Vec::new(),
         enclosures: Enclosures::default(),
     }
 }
@@ -169,6 +170,36 @@ fn a_report_arrives_byte_for_byte() {
 }
 
 #[test]
+fn the_tls_key_goes_with_the_evidence() {
+    let with_key = Evidence {
+        tls_public_key: b"key".to_vec(),
+        ..evidence()
+    };
+    let encoded = with_key.encode();
+    assert_eq!(Evidence::decode(&encoded), Ok(with_key));
+    // Between the labels of five and of eight letters.
+    let label = |text: &str| {
+        encoded
+            .windows(text.len())
+            .position(|w| w == text.as_bytes())
+    };
+    assert!(label("nonce") < label("tls-key") && label("tls-key") < label(TYPE_KEY));
+    let decode_with = |value: &[u8]| {
+        let mut more = entries();
+        more.push(("tls-key", record(TLS_KEY_MEDIA_TYPE, value, None)));
+        decode(&more)
+    };
+    assert!(decode_with(&[1; MAX_TLS_KEY_BYTES]).is_ok());
+    let too_long = decode_with(&[1; MAX_TLS_KEY_BYTES + 1]);
+    assert_eq!(too_long, Err(EvidenceError::TooLarge));
+    let wrong = Err(EvidenceError::Entry { label: "tls-key" });
+    assert_eq!(decode_with(b""), wrong);
+    let mut other_type = entries();
+    other_type.push(("tls-key", record("text/plain", b"key", None)));
+    assert_eq!(decode(&other_type), wrong);
+}
+
+#[test]
 fn a_real_key_config_list_arrives_byte_for_byte() {
     let key_configs = Gateway::generate(&mut TestRng(1)).key_configs();
     let evidence = Evidence {
@@ -313,7 +344,11 @@ fn limits_hold() {
 
 #[test]
 fn random_alterations_never_panic() {
-    mutate(&evidence().encode(), 5000, |altered| {
+    let evidence = Evidence {
+        tls_public_key: b"key".to_vec(),
+        ..evidence()
+    };
+    mutate(&evidence.encode(), 5000, |altered| {
         if let Ok(decoded) = Evidence::decode(altered) {
             assert_eq!(Evidence::decode(&decoded.encode()), Ok(decoded));
         }

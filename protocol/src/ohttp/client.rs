@@ -71,6 +71,27 @@ impl Client {
         Ok((header, chunked::RequestSealer::new(context, secret)))
     }
 
+    /// Encapsulates a request in chunks that are all there: the bytes to send as `message/ohttp-chunked-req`, and what
+    /// opens the chunks of the answer.
+    ///
+    /// # Errors
+    /// [`OhttpError::InvalidKey`] when nothing can be encrypted to the gateway's key.
+    pub fn encapsulate_chunked(
+        &self,
+        rng: &mut impl CryptoRng,
+        request: &[u8],
+    ) -> Result<(Vec<u8>, chunked::ResponseOpener), OhttpError> {
+        let (mut sealed, mut sealer) = self.start_chunked(rng)?;
+        let mut rest = request;
+        while let Some((chunk, more)) = rest.split_at_checked(chunked::MAX_CHUNK_BYTES) {
+            sealed.extend_from_slice(&sealer.seal(chunk)?);
+            rest = more;
+        }
+        let (last, opener) = sealer.finish(rest)?;
+        sealed.extend_from_slice(&last);
+        Ok((sealed, opener))
+    }
+
     fn start(&self, rng: &mut impl CryptoRng, labels: &Labels) -> Result<Started, OhttpError> {
         let Header { kem, suite, .. } = self.header;
         let info = self.header.info(labels);

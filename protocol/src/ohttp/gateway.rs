@@ -99,6 +99,26 @@ impl Gateway {
         Ok((opener, received.len() - reader.rest().len()))
     }
 
+    /// Opens a chunked request that has arrived as a whole: the message in it, and what begins the response.
+    ///
+    /// # Errors
+    /// Those of [`Gateway::decapsulate`] and [`chunked::RequestOpener`].
+    pub fn decapsulate_chunked(
+        &self,
+        sealed: &[u8],
+    ) -> Result<(Zeroizing<Vec<u8>>, chunked::ResponseKey), OhttpError> {
+        let (mut opener, used) = self.start_chunked(sealed)?;
+        let chunks = opener.push(&sealed[used..])?;
+        let (last, key) = opener.finish()?;
+        // One allocation: what grows would leave copies behind.
+        let bytes = chunks.iter().map(|chunk| chunk.len()).sum::<usize>() + last.len();
+        let mut request = Zeroizing::new(Vec::with_capacity(bytes));
+        for chunk in chunks.iter().chain([&last]) {
+            request.extend_from_slice(chunk);
+        }
+        Ok((request, key))
+    }
+
     fn start(
         &self,
         reader: &mut Reader<'_>,

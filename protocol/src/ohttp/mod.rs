@@ -43,6 +43,11 @@ pub const MAX_RESPONSE_OVERHEAD_BYTES: usize = 32 + TAG_BYTES;
 /// The largest encapsulated request of a message that fits the largest bucket of [`crate::padding`].
 pub const MAX_ENCAPSULATED_REQUEST_BYTES: usize = MAX_MESSAGE_BYTES + MAX_REQUEST_OVERHEAD_BYTES;
 
+/// The most bytes that encapsulation in chunks adds to a request that fits the largest bucket of [`crate::padding`], with
+/// chunks of [`chunked::MAX_CHUNK_BYTES`]: header, encapsulated X-Wing key, and for each chunk its length and tag.
+pub const MAX_CHUNKED_REQUEST_OVERHEAD_BYTES: usize = MAX_REQUEST_OVERHEAD_BYTES
+    + (MAX_MESSAGE_BYTES / chunked::MAX_CHUNK_BYTES + 1) * (TAG_BYTES + 4);
+
 /// The largest encapsulated response of a message that fits the largest bucket of [`crate::padding`].
 pub const MAX_ENCAPSULATED_RESPONSE_BYTES: usize = MAX_MESSAGE_BYTES + MAX_RESPONSE_OVERHEAD_BYTES;
 

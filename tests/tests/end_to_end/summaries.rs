@@ -16,7 +16,7 @@ fn request(text: &str, style: Style) -> Request {
 #[test]
 fn tiny_with_real_weights_writes_words() {
     let guest = boot(&options(tiny_image()));
-    let mut client = client(&guest.url());
+    let client = client(&guest.url());
     let models = client.models().expect("the list of models");
     let facts = tiny_image().facts().model.as_ref().expect("it has a model");
     assert_eq!(
@@ -54,8 +54,8 @@ fn tiny_with_real_weights_writes_words() {
 fn the_same_question_has_the_same_answer() {
     // Greedy, and nothing is kept between requests.
     let guest = Shared::lease();
-    let mut client = guest.client();
-    let mut ask = || {
+    let client = guest.client();
+    let ask = || {
         client
             .summarize(&request("The launch moves to Thursday.", Style::Headline))
             .expect("a summary")
@@ -67,7 +67,7 @@ fn the_same_question_has_the_same_answer() {
 #[test]
 fn every_style_is_answered() {
     let guest = Shared::lease();
-    let mut client = guest.client();
+    let client = guest.client();
     for style in [Style::Bullets, Style::Paragraph, Style::Headline] {
         let response = client
             .summarize(&request("The launch moves to Thursday.", style))
@@ -79,7 +79,7 @@ fn every_style_is_answered() {
 #[test]
 fn text_in_any_script_is_taken() {
     let guest = Shared::lease();
-    let mut client = guest.client();
+    let client = guest.client();
     for text in [
         "会議は木曜日に延期されました。",
         "اجتماع الفريق يوم الخميس في الساعة العاشرة",
@@ -145,21 +145,21 @@ fn many_at_once_are_answered_as_one_by_one() {
             request(&text, Style::Bullets)
         })
         .collect();
-    let mut client = guest.client();
-    let mut ask = |request| {
+    let client = guest.client();
+    let ask = |request| {
         client
             .summarize(request)
             .expect("a summary")
             .summary
             .clone()
     };
-    let one_by_one: Vec<String> = requests.iter().map(&mut ask).collect();
+    let one_by_one: Vec<String> = requests.iter().map(ask).collect();
     let finished = guest.metric("cloister_jobs_finished_total");
     let together: Vec<String> = thread::scope(|scope| {
         let asked: Vec<_> = requests
             .iter()
             .map(|request| {
-                let mut client = guest.client();
+                let client = guest.client();
                 scope.spawn(move || {
                     client
                         .summarize(request)

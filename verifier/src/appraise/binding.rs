@@ -16,7 +16,9 @@ impl Appraiser<'_> {
         let evidence = self.evidence;
         let Some(claims) = &evidence.claims else {
             let required = self.policy.require_binding;
-            for name in [CheckName::KeyBinding, CheckName::Epoch, CheckName::Nonce] {
+            self.not_checked(CheckName::KeyBinding, NO_CLAIMS, required);
+            self.not_checked(CheckName::TlsKey, NO_CLAIMS, false);
+            for name in [CheckName::Epoch, CheckName::Nonce] {
                 self.not_checked(name, NO_CLAIMS, required);
             }
             return;
@@ -24,6 +26,7 @@ impl Appraiser<'_> {
         self.on_report(CheckName::KeyBinding, |this, report| {
             this.key_binding(report, claims)
         });
+        self.check_tls_key(claims);
         self.check_epoch(claims);
         self.check_nonce(claims);
     }
@@ -41,6 +44,23 @@ impl Appraiser<'_> {
         match self.context.key_configs {
             Some(used) if used != claims.key_configs => Err(Reason::KeyConfigsDiffer),
             _ => Ok("report data binds keys, epoch and nonce".into()),
+        }
+    }
+
+    /// Secrecy does not rest on it: what is sent is sealed to a key that the report binds. A connection that claims to
+    /// end in the guest has to.
+    fn check_tls_key(&mut self, claims: &Claims) {
+        const NAME: CheckName = CheckName::TlsKey;
+        match (self.context.tls_public_key, &claims.tls_public_key[..]) {
+            (None, b"") => self.not_checked(NAME, "no TLS, and none is bound", false),
+            (None, _) => self.not_checked(
+                NAME,
+                "one is bound, but the evidence came without TLS",
+                false,
+            ),
+            (Some(_), b"") => self.found(NAME, Err(Reason::TlsKeyMissing)),
+            (Some(shown), bound) if shown != bound => self.found(NAME, Err(Reason::TlsKeyDiffers)),
+            (Some(_), _) => self.found(NAME, Ok("the connection has the one that is bound".into())),
         }
     }
 

@@ -72,6 +72,28 @@ pub(crate) fn all() -> Vec<Mutation> {
             &[Reason::KeyConfigs(KeyConfigError::NoneUsable)],
         ),
         signed(
+            "TLS without a bound key",
+            |s| s.tls_public_key = Some(vec![4]),
+            &[Reason::TlsKeyMissing],
+        ),
+        signed(
+            "TLS with another key than the bound one",
+            |s| {
+                s.tls_public_key = Some(vec![4]);
+                s.claims().tls_public_key = vec![5];
+                s.bind();
+            },
+            &[Reason::TlsKeyDiffers],
+        ),
+        signed(
+            "TLS with a key that is only claimed",
+            |s| {
+                s.tls_public_key = Some(vec![4]);
+                s.claims().tls_public_key = vec![4];
+            },
+            unbound,
+        ),
+        signed(
             "epoch over",
             |s| s.now_s = Some(EPOCH.end_s + 301),
             &[Reason::EpochOver { end_s: EPOCH.end_s }],
@@ -125,6 +147,22 @@ fn evidence_without_claims_is_refused_unless_the_report_alone_is_asked_about() {
     assert!(is_left_out(&appraisal, CheckName::KeyBinding));
     setup.policy.require_binding = false;
     assert!(setup.appraise(&setup.evidence()).is_accepted());
+}
+
+#[test]
+fn the_tls_key_is_the_bound_one_or_there_is_no_tls() {
+    let mut setup = Setup::genoa();
+    setup.claims().tls_public_key = vec![4; 91];
+    setup.bind();
+    let without = setup.appraise(&setup.evidence());
+    assert!(without.is_accepted(), "{without}");
+    let outcome = without.outcome(CheckName::TlsKey);
+    assert!(matches!(outcome, Some(Outcome::NotChecked { .. })));
+    setup.tls_public_key = Some(vec![4; 91]);
+    let with = setup.appraise(&setup.evidence());
+    assert!(with.is_accepted(), "{with}");
+    let outcome = with.outcome(CheckName::TlsKey);
+    assert!(matches!(outcome, Some(Outcome::Pass(_))), "{outcome:?}");
 }
 
 #[test]

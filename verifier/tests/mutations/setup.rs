@@ -87,6 +87,8 @@ pub(crate) struct Setup {
     pub(crate) now_s: Option<u64>,
     pub(crate) nonce: Option<[u8; 32]>,
     pub(crate) key_configs: Option<Vec<u8>>,
+    /// The key that the TLS connection has shown.
+    pub(crate) tls_public_key: Option<Vec<u8>>,
     pub(crate) release: Option<Release>,
     pub(crate) log_view: Option<LogView>,
 }
@@ -145,6 +147,7 @@ impl Setup {
             now_s: Some(NOW_S),
             nonce: Some(NONCE),
             key_configs: None,
+            tls_public_key: None,
             release: None,
             log_view: None,
         }
@@ -238,6 +241,7 @@ impl Setup {
             now_s: self.now_s,
             nonce: self.nonce.as_ref(),
             key_configs: self.key_configs.as_deref(),
+            tls_public_key: self.tls_public_key.as_deref(),
             log_view: self.log_view.as_ref(),
         };
         appraise(evidence, &self.policy, &context)

@@ -16,9 +16,11 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use cloister_boot::manifest::Serving;
 use cloister_client::follow::FollowError;
 use cloister_client::monitor::StateError;
 use cloister_client::remote_log::LogLocation;
+use cloister_tokens::origin::Issuer;
 use cloister_transparency::merkle::PathStep;
 use cloister_transparency::release::{SnpLaunch, Statement};
 use cloister_transparency::witness::origin_hash;
@@ -55,6 +57,10 @@ pub struct Request {
     pub published: Option<PathBuf>,
     /// The model's file.
     pub model: Option<PathBuf>,
+    /// The token issuer that the image names, if it does.
+    pub token_issuer: Option<Issuer>,
+    /// How the image serves its port.
+    pub serving: Serving,
 }
 
 /// An audit could not be made. What is wrong with a release is not an error but a check that failed.
@@ -161,6 +167,8 @@ pub fn run(workspace: &Workspace, request: &Request) -> Result<(Report, Audited)
         log_policy: &request.policy.0,
         published: request.published.as_deref(),
         model: request.model.as_deref(),
+        token_issuer: request.token_issuer.as_ref(),
+        serving: request.serving,
     };
     rebuild.run(&mut report, &mut audited)?;
     Ok((report, audited))

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use cloister_boot::manifest::Serving;
 use cloister_image::fixture;
+use cloister_tokens::origin::Issuer;
 use cloister_transparency::release::{ImageRelease, SnpLaunch};
 
 use super::report::Report;
@@ -32,6 +34,10 @@ pub(super) struct Rebuild<'a> {
     pub(super) published: Option<&'a Path>,
     /// The model's file, where its name says nothing.
     pub(super) model: Option<&'a Path>,
+    /// The token issuer that the image names.
+    pub(super) token_issuer: Option<&'a Issuer>,
+    /// How the image serves its port.
+    pub(super) serving: Serving,
 }
 
 impl Rebuild<'_> {
@@ -43,6 +49,8 @@ impl Rebuild<'_> {
         let inputs = ImageInputs {
             model: &model,
             log_policy: self.log_policy()?,
+            token_issuer: self.token_issuer.cloned(),
+            serving: self.serving,
             environment: Environment::of_this_process(),
         };
         let folder = self.workspace.cloister().join("audit").join("image");

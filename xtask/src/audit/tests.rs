@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use cloister_boot::manifest::Serving;
 use cloister_client::remote_log::LogLocation;
 use cloister_transparency::Freshness;
 use cloister_transparency::log::{Locking, TileLog};
@@ -41,6 +42,8 @@ fn request(setup: &Setup) -> Request {
         rebuild: false,
         published: None,
         model: None,
+        token_issuer: None,
+        serving: Serving::default(),
     }
 }
 

@@ -80,5 +80,11 @@ fn request(workspace: &Workspace, arguments: &AuditArgs) -> Result<Request, Comm
         rebuild: !arguments.no_rebuild,
         published: arguments.image.clone(),
         model: arguments.model.clone(),
+        token_issuer: arguments
+            .token_issuer
+            .as_deref()
+            .map(super::image::token_issuer)
+            .transpose()?,
+        serving: arguments.serving.into(),
     })
 }

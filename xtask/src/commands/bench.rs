@@ -19,6 +19,7 @@ use crate::image_build;
 use crate::models::ModelChoice;
 use crate::pack_bench;
 use crate::progress::Phase;
+use crate::protocol_bench;
 use crate::qemu::{Guest, GuestOptions, Qemu, Times};
 use crate::service_bench::{self, Load};
 use crate::statistics::median;
@@ -43,6 +44,8 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
         }
         BenchSubject::Pack if cfg!(debug_assertions) => return in_release(workspace),
         BenchSubject::Pack => ("pack", pack_bench::run(arguments)?),
+        BenchSubject::Protocol if cfg!(debug_assertions) => return in_release(workspace),
+        BenchSubject::Protocol => ("protocol", protocol_bench::run(arguments)?),
         BenchSubject::Boot => ("boot", boot(workspace, arguments)?),
         BenchSubject::Guest => ("guest", guest(workspace, arguments)?),
         BenchSubject::Service => ("service", service(workspace, arguments)?),

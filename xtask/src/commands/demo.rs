@@ -1,11 +1,12 @@
 //! `cargo xtask demo`: from nothing to a summary, with what each step took.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use cloister_client::log_view::read_log_view;
 use cloister_client::remote_log::LogLocation;
-use cloister_client::{Attestation, Client, Policy};
-use cloister_protocol::api::summarize::{Response, Style};
+use cloister_client::{Attestation, Client, Policy, Way};
+use cloister_protocol::api::summarize::{Request, Response, Style};
 use cloister_transparency::release::MAX_VALIDITY_S;
 use serde_json::json;
 
@@ -17,6 +18,7 @@ use crate::cli::{DemoArgs, Outcome};
 use crate::example;
 use crate::guest_build::Environment;
 use crate::image_build::{self, Image, ImageInputs};
+use crate::local_relay::LocalRelay;
 use crate::models::ModelChoice;
 use crate::progress::Phase;
 use crate::qemu::{Accelerator, Guest, Platform, Qemu, Times};
@@ -58,6 +60,8 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     let inputs = ImageInputs {
         model: &model,
         log_policy: Some(log.policy_text().map_err(PublishError::from)?),
+        token_issuer: None,
+        serving: arguments.serving.into(),
         environment: Environment::of_this_process(),
     };
     let image = image_build::build_from(workspace, &inputs, &workspace.image())?;
@@ -77,19 +81,33 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     guest.wait_ready(READY_TIMEOUT)?;
     phase.done("the guest checked the model and serves");
 
+    let phase =
+        Phase::start("Start a relay: the client speaks to it alone, the guest sees it alone");
+    let relay = LocalRelay::start(&guest.url()).map_err(CommandError::Failed)?;
+    phase.done(&relay.url());
+    let way = Way {
+        relay: Some(relay.url()),
+        ..Way::direct(&guest.url())
+    };
     let phase = Phase::start("Fetch the guest's evidence for a fresh nonce and check it");
-    let mut client = Client::connect(&guest.url(), ANSWER_TIMEOUT, policy)?;
+    let client = Client::connect_by(&way, ANSWER_TIMEOUT, policy)?;
     phase.done(client.attestation().kind());
     if let Some(appraisal) = client.attestation().appraisal() {
         eprintln!("{appraisal}");
     }
-    let phase = Phase::start("Ask for a summary of the example thread, sealed with HPKE");
+    let request = example::request(Style::Paragraph, Some(MAX_TOKENS));
     let answer_started = Instant::now();
-    let response = client.summarize(&example::request(Style::Paragraph, Some(MAX_TOKENS)))?;
+    let response = if arguments.stream {
+        ask_streamed(&client, &request)?
+    } else {
+        let phase = Phase::start("Ask for a summary of the example thread, sealed with HPKE");
+        let response = client.summarize(&request)?;
+        phase.done("opened the sealed answer");
+        response
+    };
     let answer_took = answer_started.elapsed();
-    phase.done("opened the sealed answer");
-    let (times, attestation) = (guest.times(), client.attestation().clone());
-    drop(guest);
+    let (times, attestation) = (guest.times(), client.attestation().as_ref().clone());
+    drop((client, relay, guest));
     eprintln!("The guest is shut down.\n");
     Ok(outcome(&Shown {
         model: model.name(),
@@ -102,6 +120,37 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
         build_took,
         answer_took,
     }))
+}
+
+/// Shows a summary while it arrives, on standard error.
+fn ask_streamed(client: &Client, request: &Request) -> Result<Response, CommandError> {
+    eprintln!(
+        "Ask for a summary of the example thread, sealed with HPKE, in records of one size ..."
+    );
+    let mut stream = client.summarize_streamed(request)?;
+    let mut summary = String::new();
+    for piece in &mut stream {
+        let piece = piece?;
+        // What it cannot be shown on is no reason to stop.
+        let _ = write!(std::io::stderr(), "{}", printable(&piece));
+        summary += &piece;
+    }
+    eprintln!();
+    let (usage, model) = stream.finish()?;
+    Ok(Response {
+        summary,
+        usage,
+        model,
+    })
+}
+
+/// Text without characters that a terminal would obey.
+fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        c if c.is_control() && c != '\n' => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(shown).collect()
 }
 
 /// What the client asks for: the measurement that was foretold, in a release that is in the log and not withdrawn there.
@@ -159,21 +208,11 @@ fn outcome(shown: &Shown) -> Outcome {
     for message in example::messages() {
         text += &format!("  {}: {}\n", message.from, message.text);
     }
-    let clean: String = written
-        .chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect();
     text += &format!(
         "\nThe summary, written by a machine ({}); it can be wrong:\n",
         shown.model
     );
-    clean
+    printable(written)
         .lines()
         .for_each(|line| text += &format!("  {line}\n"));
     text += &format!("\n{}", timings(shown));

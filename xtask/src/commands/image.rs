@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use cloister_boot::manifest::LOG_POLICY_MAX_BYTES;
+use cloister_boot::manifest::{ISSUER_MAX_BYTES, LOG_POLICY_MAX_BYTES};
+use cloister_tokens::origin::Issuer;
 use cloister_transparency::Policy;
 use serde_json::json;
 
@@ -25,6 +26,12 @@ pub fn run(workspace: &Workspace, arguments: &ImageArgs) -> Result<Outcome, Comm
             .as_deref()
             .map(log_policy)
             .transpose()?,
+        token_issuer: arguments
+            .token_issuer
+            .as_deref()
+            .map(token_issuer)
+            .transpose()?,
+        serving: arguments.serving.into(),
         environment: Environment::of_this_process(),
     };
     let image = image_build::build_from(workspace, &inputs, &out)?;
@@ -65,6 +72,23 @@ pub fn run(workspace: &Workspace, arguments: &ImageArgs) -> Result<Outcome, Comm
             policy.bytes, policy.sha256
         );
     }
+    if let Some(issuer) = &facts.token_issuer {
+        text += &format!(
+            "  demands tokens of {}, key {}, for {}\n",
+            issuer.name,
+            issuer.token_key_id,
+            match issuer.origin.as_str() {
+                "" => "any origin",
+                origin => origin,
+            }
+        );
+    }
+    let serving = &facts.serving;
+    text += &format!(
+        "  serves {}, key epochs of {} s\n",
+        if serving.tls { "TLS" } else { "plain HTTP" },
+        serving.epoch_s
+    );
     text += &format!(
         "  needs {} MiB of RAM; boot it with: cargo xtask run\n",
         facts.memory_mib
@@ -93,6 +117,23 @@ pub fn log_policy(path: &Path) -> Result<String, CommandError> {
     }
 }
 
+/// The token issuer that a file names, if it fits a manifest.
+pub fn token_issuer(path: &Path) -> Result<Issuer, CommandError> {
+    let text = fs::read(path).map_err(|source| CommandError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let refused = |why: String| CommandError::Failed(format!("{}: {why}", path.display()));
+    let issuer = Issuer::from_json(&text).map_err(|error| refused(error.to_string()))?;
+    match issuer.origin_info.len() <= ISSUER_MAX_BYTES {
+        true => Ok(issuer),
+        false => Err(refused(format!(
+            "\"origin\" has {} bytes; a manifest takes {ISSUER_MAX_BYTES}",
+            issuer.origin_info.len()
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +153,31 @@ mod tests {
         fs::write(&path, long).expect("written");
         let text = log_policy(&path).unwrap_err().to_string();
         assert!(text.contains("16384"), "{text}");
+    }
+
+    #[test]
+    fn a_token_issuer_is_checked_before_anything_is_built() {
+        use cloister_tokens::TokenKey;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("issuer.json");
+        let issuer = Issuer {
+            name: "issuer.example".to_owned(),
+            token_key: TokenKey::from_modulus(&[0xff; 256]).expect("odd, 2048 bits"),
+            origin_info: "cloister.example".to_owned(),
+        };
+        fs::write(&path, issuer.to_json()).expect("written");
+        assert_eq!(token_issuer(&path).expect("good"), issuer);
+        let long = issuer
+            .to_json()
+            .replace("cloister.example", &"o".repeat(256));
+        fs::write(&path, long).expect("written");
+        let text = token_issuer(&path).unwrap_err().to_string();
+        assert!(text.contains("255"), "{text}");
+        fs::write(&path, "{}").expect("written");
+        let text = token_issuer(&path).unwrap_err().to_string();
+        assert!(
+            text.contains("issuer.json") && text.contains("token_key"),
+            "{text}"
+        );
     }
 }

@@ -40,9 +40,10 @@ type Row = (&'static str, fn(&Tcb) -> u64);
 fn describe(now: &Tcb, budget: Option<&Tcb>, growth: &[String]) -> String {
     let allowed =
         |read: fn(&Tcb) -> u64| budget.map_or("none".to_owned(), |budget| read(budget).to_string());
-    let rows: [Row; 6] = [
+    let rows: [Row; 7] = [
         ("crates of other people", |tcb| tcb.crates.len() as u64),
         ("lines of their code", |tcb| tcb.crate_lines),
+        ("lines of C and assembly", |tcb| tcb.foreign_lines),
         ("own lines", |tcb| tcb.own_lines),
         ("boot.elf bytes", |tcb| tcb.boot_elf_bytes),
         ("kernel.elf bytes", |tcb| tcb.kernel_elf_bytes),

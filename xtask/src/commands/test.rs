@@ -11,6 +11,7 @@ use crate::cli::{Outcome, TcbArgs, TestArgs};
 use crate::guest_build;
 use crate::install;
 use crate::models;
+use crate::openai_clients;
 use crate::process;
 use crate::progress::Phase;
 use crate::qemu::{Accelerator, Qemu};
@@ -117,6 +118,12 @@ pub fn run(workspace: &Workspace, arguments: &TestArgs) -> Result<Outcome, Comma
         });
         step("tokenizer and logits against the reference", &|| {
             oracle(workspace)
+        });
+        step("openai of PyPI through the proxy", &|| {
+            openai(workspace, openai_clients::Client::Python)
+        });
+        step("openai of npm through the proxy", &|| {
+            openai(workspace, openai_clients::Client::Node)
         });
         step("end to end in QEMU", &|| end_to_end(workspace));
         step("emulated SNP platform", &|| emulated(workspace));
@@ -331,6 +338,21 @@ fn oracle(workspace: &Workspace) -> Result<Verdict, CommandError> {
     command(workspace, "oracle", &mut tests)
 }
 
+/// A client that knows nothing of us, against `cloister proxy`.
+fn openai(workspace: &Workspace, client: openai_clients::Client) -> Result<Verdict, CommandError> {
+    let place = match client.find_or_install(workspace) {
+        Ok(place) => place,
+        Err(error) => return Ok(Verdict::NotRun(error.to_string())),
+    };
+    let (test, variable) = client.test();
+    let words = ["--features", SLOW_TESTS, "--test", "proxy"];
+    let mut tests = tests(&words);
+    tests
+        .args(["--", "--include-ignored", "--exact", test])
+        .env(variable, place);
+    command(workspace, variable, &mut tests)
+}
+
 fn end_to_end(workspace: &Workspace) -> Result<Verdict, CommandError> {
     let qemu = Qemu::find_or_install()?;
     eprintln!("QEMU {}, {}", qemu.version(), Accelerator::Tcg.describe());
@@ -344,7 +366,7 @@ fn emulated(workspace: &Workspace) -> Result<Verdict, CommandError> {
     if !Path::new(OVMF).is_file() {
         install::install(&install::OVMF)?;
     }
-    let mut tests = slow_tests(&["snp_emulated", "snp_hostile", "in_qemu"]);
+    let mut tests = slow_tests(&["snp_emulated", "snp_hostile", "tls_guest", "in_qemu"]);
     command(workspace, "snp-emulated", &mut tests)
 }
 

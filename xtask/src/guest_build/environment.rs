@@ -41,7 +41,7 @@ const FIXED: [(&str, &str); 9] = [
     ("RUSTC_WORKSPACE_WRAPPER", ""),
     // It only passes on the words of rustc to the linker that comes with rustc.
     ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "cc"),
-    // For crates with C and assembly. There is none in the guest today.
+    // For the C and assembly of ring.
     ("CC_x86_64_unknown_linux_gnu", "cc"),
     ("AR_x86_64_unknown_linux_gnu", "ar"),
     ("SOURCE_DATE_EPOCH", "0"),

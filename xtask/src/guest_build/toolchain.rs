@@ -1,4 +1,5 @@
-//! Which compiler, Cargo and linker make the guest programs: the pinned ones, or nothing is built.
+//! Which compiler, Cargo and linker make the guest programs: the pinned ones, or nothing is built. The C compiler and
+//! the assembler, for ring, are those of the machine, and named.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,10 @@ pub struct Toolchain {
     pub cargo: String,
     /// What the linker says, which comes with the compiler.
     pub linker: String,
+    /// First line of `cc --version`.
+    pub cc: String,
+    /// First line of `as --version`.
+    pub assembler: String,
     /// The compiler's folder.
     pub sysroot: PathBuf,
 }
@@ -67,11 +72,14 @@ impl Toolchain {
         )?;
         let sysroot = PathBuf::from(ask("rustc", &["--print", "sysroot"])?);
         let linker = linker(&sysroot);
+        let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
         Ok(Self {
+            cc: first_line(ask("cc", &["--version"])?),
+            assembler: first_line(ask("as", &["--version"])?),
             commit: field("commit-hash"),
             llvm: field("LLVM version"),
             linker: ask(&linker.to_string_lossy(), &["-flavor", "gnu", "--version"])?,
-            rustc: rustc.lines().next().unwrap_or_default().to_owned(),
+            rustc: first_line(rustc),
             cargo,
             sysroot,
         })
@@ -120,6 +128,7 @@ mod tests {
         assert_eq!(tools.commit.len(), 40);
         assert!(tools.linker.starts_with("LLD "), "{}", tools.linker);
         assert!(tools.llvm.contains('.') && tools.cargo.starts_with("cargo "));
+        assert!(tools.cc.contains('.') && tools.assembler.contains('.'));
     }
 
     #[test]

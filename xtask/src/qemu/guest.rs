@@ -38,6 +38,8 @@ pub struct GuestOptions {
     pub release_note: Option<PathBuf>,
     /// The proof that the log has it: `opt/cloister/release-proof`.
     pub release_proof: Option<PathBuf>,
+    /// Whether the image serves TLS.
+    pub tls: bool,
     /// Whether each serial line is repeated on standard error.
     pub echo: bool,
     /// QEMU's name of the CPU and its features on platform plain; what suits the accelerator if not given.
@@ -113,6 +115,7 @@ pub struct Guest {
     platform: Platform,
     started: Instant,
     port: u16,
+    tls: bool,
 }
 
 /// The port that the guest serves on.
@@ -173,6 +176,7 @@ impl Guest {
             platform: options.platform.clone(),
             started,
             port,
+            tls: options.tls,
         })
     }
 
@@ -283,7 +287,8 @@ impl Guest {
 
     /// The address that clients use.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// The port on 127.0.0.1 that leads to the guest.
@@ -493,6 +498,7 @@ mod tests {
             memory_mib: 512,
             cpus: 2,
             port: None,
+            tls: false,
             platform: Platform::Plain(Accelerator::Tcg),
             certificates: None,
             release_note: None,

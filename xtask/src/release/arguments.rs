@@ -202,6 +202,9 @@ pub struct AuditArgs {
     /// The model's GGUF file, where it is none of small, standard and tiny.
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
+    /// The file that names the token issuer of an image that has one.
+    #[arg(long, value_name = "FILE")]
+    pub token_issuer: Option<PathBuf>,
     /// Check the log alone, and build nothing.
     #[arg(long)]
     pub no_rebuild: bool,
@@ -214,6 +217,9 @@ pub struct AuditArgs {
     /// Write the report as one page for a browser.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// How the release's image serves its port.
+    #[command(flatten)]
+    pub serving: crate::cli::ServingArgs,
 }
 
 fn parse_key(text: &str) -> Result<cloister_transparency::VerifierKey, String> {

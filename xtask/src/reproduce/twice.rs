@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use cloister_boot::manifest::Serving;
 use tempfile::TempDir;
 
 use super::{Difference, ReproduceError, at, compare};
@@ -188,6 +189,8 @@ impl Place {
         let inputs = ImageInputs {
             model,
             log_policy: None,
+            token_issuer: None,
+            serving: Serving::default(),
             environment,
         };
         let image = image_build::build_from(&self.workspace, &inputs, &self.image);

@@ -33,7 +33,7 @@ impl Products for V {
         scales: __m256i,
         mantissas: &[i32; G],
     ) {
-        let both = twice(self, scales);
+        let both = self.pair(scales, scales);
         for (token, totals) in totals.iter_mut().enumerate() {
             let start = start::<KIND, G>(self, inputs, token);
             if KIND == BYTE {
@@ -52,13 +52,17 @@ impl Products for V {
     fn scaled_nibbles<const G: usize>(
         self,
         totals: &mut [__m256i; G],
-        weights: &[__m256i; 8],
-        inputs: &Inputs<'_, G>,
-        factor: __m256i,
+        weights: &[[__m256i; 8]; 2],
+        inputs: &[Inputs<'_, G>; 2],
+        factors: __m256i,
     ) {
-        for (token, total) in totals.iter_mut().enumerate() {
-            let sum = sums(self, self.zero(), weights, inputs, token, 0);
-            *total = self.madd_add(*total, sum, twice(self, factor));
+        let high = self.shr_each(factors, self.splat(16));
+        let factors = [self.pair(factors, factors), self.pair(high, high)];
+        for ((weights, inputs), factors) in weights.iter().zip(inputs).zip(factors) {
+            for (token, total) in totals.iter_mut().enumerate() {
+                let sum = sums(self, self.zero(), weights, inputs, token, 0);
+                *total = self.madd_add(*total, sum, factors);
+            }
         }
     }
 
@@ -80,7 +84,7 @@ impl Products for V {
             for (half, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
                 let start = self.splat(zeros.pairs_of_16[token][half]);
                 let sum = sums(self, start, weights, inputs, token, 4 * half);
-                *total = self.madd_add(*total, sum, twice(self, factors[half]));
+                *total = self.madd_add(*total, sum, factors[half]);
             }
         }
     }
@@ -139,10 +143,4 @@ fn sums<const G: usize>(
 #[inline(always)]
 fn ones(v: V) -> __m256i {
     v.splat(two_i16(&[1, 1]))
-}
-
-/// The low half of each 32-bit lane in both halves.
-#[inline(always)]
-fn twice(v: V, x: __m256i) -> __m256i {
-    v.or(x, v.shl::<16>(x))
 }

@@ -22,14 +22,14 @@ pub(super) trait Products: Lanes {
         mantissas: &[i32; G],
     );
 
-    /// Adds to `totals` factor * products of 32 columns, factors below 64 in the low half of their lanes. The weights
-    /// may have a zero point of 8 here that is not theirs: [`Products::without_zero`] puts back what is missing.
+    /// Adds to `totals` factor * products of 32 columns for two blocks, pairs of factors below 64. The weights may have
+    /// a zero point of 8 here that is not theirs: [`Products::without_zero`] puts back what is missing.
     fn scaled_nibbles<const G: usize>(
         self,
         totals: &mut [Self::Int; G],
-        weights: &[Self::Int; 8],
-        inputs: &Inputs<'_, G>,
-        factor: Self::Int,
+        weights: &[[Self::Int; 8]; 2],
+        inputs: &[Inputs<'_, G>; 2],
+        factors: Self::Int,
     );
 
     /// `total`, and 8 * factor * sum of the activations of two blocks if [`Products::scaled_nibbles`] took it off.
@@ -37,7 +37,7 @@ pub(super) trait Products: Lanes {
     fn without_zero(self, total: Self::Int, factors: Self::Int, eights: Self::Int) -> Self::Int;
 
     /// Adds to `totals` factor * products of 16 columns for two halves of a block, zero point 32. Signed factors of 8
-    /// bits in the low half of their lanes.
+    /// bits for each half, in both halves of their lanes.
     fn scaled_six<const G: usize>(
         self,
         totals: &mut [Self::Int; G],
@@ -73,6 +73,9 @@ impl<const G: usize> Inputs<'_, G> {
         v.splat(i32::from_ne_bytes(four.map(i8::cast_unsigned)))
     }
 }
+
+/// How far ahead memory is asked for that was asked for before. See [`Lanes::FETCHES_TWICE`].
+const NEAR_BYTES: usize = 8192;
 
 /// Bytes of the scales of a block.
 const SCALE_BYTES: usize = 2 * TILE_ROWS;
@@ -207,9 +210,15 @@ struct Rows<V> {
 #[inline(always)]
 fn fetch_head<V: Lanes>(v: V, tile: &Tile<'_>) {
     for bytes in [tile.scales, tile.mins, tile.subscales, tile.submins] {
-        for line in bytes.as_chunks::<GROUP_BYTES>().0 {
-            v.prefetch(&line[0]);
-        }
+        fetch(v, bytes);
+    }
+}
+
+/// Asks the memory for bytes.
+#[inline(always)]
+fn fetch<V: Lanes>(v: V, bytes: &[u8]) {
+    for line in bytes.as_chunks::<GROUP_BYTES>().0 {
+        v.prefetch(&line[0]);
     }
 }
 
@@ -247,19 +256,23 @@ impl<V: Products> TileTask<'_, V> {
         }
     }
 
-    /// Asks the memory for a block's quants of the next tile.
+    /// Asks the memory for what comes later.
     #[inline(always)]
-    fn fetch(&self, quants: &[u8]) {
-        for line in quants.as_chunks::<GROUP_BYTES>().0 {
-            self.v.prefetch(&line[0]);
+    fn fetch(&self, (near, far): (&[u8], &[u8])) {
+        if V::FETCHES_TWICE {
+            fetch(self.v, near);
         }
+        fetch(self.v, far);
     }
 
-    /// The quants of so many bytes at a time, and those of the next tile.
+    /// The quants of so many bytes at a time, and what is to be fetched meanwhile: those that come
+    /// [`NEAR_BYTES`] later, and the same ones of the next tile.
     #[inline(always)]
-    fn quants(&self, bytes: usize) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let next = self.ahead.quants.chunks_exact(bytes);
-        self.tile.quants.chunks_exact(bytes).zip(next)
+    fn quants(&self, bytes: usize) -> impl Iterator<Item = (&[u8], (&[u8], &[u8]))> {
+        let far = self.ahead.quants.chunks_exact(bytes);
+        let near = self.tile.quants.get(NEAR_BYTES..).unwrap_or_default();
+        let near = near.chunks_exact(bytes).chain(far.clone());
+        self.tile.quants.chunks_exact(bytes).zip(near.zip(far))
     }
 
     /// The activations, block by block of 32 columns.
@@ -325,15 +338,10 @@ impl<V: Products> TileTask<'_, V> {
         sums: &mut [Sums<V, TOKENS>; 2],
     ) {
         let v = self.v;
-        let low_half = v.splat(0xffff);
         let mut inputs = self.inputs();
         let mut quants = self.quants(2 * NIBBLE_BYTES);
         let eights = self.activations.eights.chunks_exact(self.places);
         for (block, eights) in eights.enumerate() {
-            for sums in &mut sums[..V::TILE_VECTORS] {
-                sums.dots[..self.used].fill(v.zero());
-                sums.min_dots[..self.used].fill(v.zero());
-            }
             for (pair, (quants, next)) in quants.by_ref().take(PARTS / 2).enumerate() {
                 let (Some(low_inputs), Some(high_inputs)) = (inputs.next(), inputs.next()) else {
                     return;
@@ -343,24 +351,27 @@ impl<V: Products> TileTask<'_, V> {
                 let (low, high) = quants.split_at(NIBBLE_BYTES);
                 for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
                     let rows = self.rows(part);
-                    let (low, high) = (rows.nibbles(low), rows.nibbles(high));
+                    let weights = [rows.nibbles(low), rows.nibbles(high)];
                     let at = first * TILE_ROWS + 2 * rows.first;
                     let factors = v.widen_u8(&self.tile.subscales[at..]);
                     let min_factors = v.widen_u8(&self.tile.submins[at..]);
-                    let low_factors = v.and(factors, low_half);
-                    let high_factors = v.shr_each(factors, v.splat(16));
                     let dots = sums.dots[..self.used].as_chunks_mut::<G>().0.iter_mut();
                     let totals = dots.zip(sums.min_dots.as_chunks_mut::<G>().0);
                     let inputs = low_inputs.groups::<G>().zip(high_inputs.groups::<G>());
                     let inputs = inputs.zip(eights.as_chunks::<G>().0);
-                    for ((inputs, eights), (dots, mins)) in inputs.zip(totals) {
-                        v.scaled_nibbles(dots, &low, &inputs.0, low_factors);
-                        v.scaled_nibbles(dots, &high, &inputs.1, high_factors);
+                    for (((low, high), eights), (dots, mins)) in inputs.zip(totals) {
+                        // Copies stay in registers: what is behind a reference is stored each time.
+                        let (mut sums, mut min_sums) = match pair {
+                            0 => ([v.zero(); G], [v.zero(); G]),
+                            _ => (*dots, *mins),
+                        };
+                        v.scaled_nibbles(&mut sums, &weights, &[low, high], factors);
                         for token in 0..G {
                             let eights = v.splat(two_i16(&eights[token][2 * pair..]));
-                            dots[token] = v.without_zero(dots[token], factors, eights);
-                            mins[token] = v.madd_add(mins[token], min_factors, eights);
+                            sums[token] = v.without_zero(sums[token], factors, eights);
+                            min_sums[token] = v.madd_add(min_sums[token], min_factors, eights);
                         }
+                        (*dots, *mins) = (sums, min_sums);
                     }
                 }
             }
@@ -379,7 +390,6 @@ impl<V: Products> TileTask<'_, V> {
         sums: &mut [Sums<V, TOKENS>; 2],
     ) {
         let v = self.v;
-        let low_half = v.splat(0xffff);
         let bytes = Kind::SixSuper.quant_bytes();
         let of_8 = self.activations.zeros_of_8.chunks_exact(self.places);
         let of_16 = &self.activations.pair_zeros_of_16;
@@ -391,17 +401,20 @@ impl<V: Products> TileTask<'_, V> {
             self.fetch(next);
             for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
                 let rows = self.rows(part);
-                if block % PARTS == 0 {
-                    sums.dots[..self.used].fill(v.zero());
-                }
                 let weights = rows.six(quants);
                 let factors = v.widen_i8(&factors[2 * rows.first..]);
-                let factors = [v.and(factors, low_half), v.shr_each(factors, v.splat(16))];
+                let high_factors = v.shr_each(factors, v.splat(16));
+                let factors = [v.pair(factors, factors), v.pair(high_factors, high_factors)];
                 let zeros = of_8.as_chunks::<G>().0.iter().zip(of_16.as_chunks::<G>().0);
                 let dots = sums.dots[..self.used].as_chunks_mut::<G>().0;
                 for ((inputs, (of_8, pairs_of_16)), dots) in inputs.groups().zip(zeros).zip(dots) {
                     let zeros = SixZeros { of_8, pairs_of_16 };
-                    v.scaled_six(dots, &weights, &inputs, &zeros, factors);
+                    let mut sums = match block % PARTS {
+                        0 => [v.zero(); G],
+                        _ => *dots,
+                    };
+                    v.scaled_six(&mut sums, &weights, &inputs, &zeros, factors);
+                    *dots = sums;
                 }
                 if block % PARTS == PARTS - 1 {
                     let (scales, block) = (self.tile.scales, block / PARTS);

@@ -196,17 +196,21 @@ impl<T: Tiles> Products for Avx512<T> {
     fn scaled_nibbles<const G: usize>(
         self,
         totals: &mut [Self::Int; G],
-        weights: &[Self::Int; 8],
-        inputs: &Inputs<'_, G>,
-        factor: Self::Int,
+        weights: &[[Self::Int; 8]; 2],
+        inputs: &[Inputs<'_, G>; 2],
+        factors: Self::Int,
     ) {
-        let mut sums = [[0; TILE_ROWS]; TOKENS];
-        T::block(sixteen(inputs.quants), &self.stored(weights), &mut sums);
-        let tokens = sums.iter().zip(inputs.zeros);
-        for (total, (sum, zero)) in totals.iter_mut().zip(tokens) {
-            // Takes the sum into 16 bits, see `vnni`.
-            let sum = self.add(self.load_i32(sum), self.splat(*zero));
-            *total = self.madd_add(*total, sum, factor);
+        let mut sums = [[[0; TILE_ROWS]; TOKENS]; 2];
+        for ((sums, weights), inputs) in sums.iter_mut().zip(weights).zip(inputs) {
+            T::block(sixteen(inputs.quants), &self.stored(weights), sums);
+        }
+        for (token, total) in totals.iter_mut().enumerate() {
+            let mut pair = [self.zero(); 2];
+            for ((sum, sums), inputs) in pair.iter_mut().zip(&sums).zip(inputs) {
+                // Takes the sum into 16 bits, see `vnni`.
+                *sum = self.add(self.load_i32(&sums[token]), self.splat(inputs.zeros[token]));
+            }
+            *total = self.madd_add(*total, self.pair(pair[0], pair[1]), factors);
         }
     }
 

@@ -3,8 +3,8 @@
 //!
 //! The zero point is taken off by where a sum begins: at minus the zero point times the sum of the activations.
 //!
-//! Sub-scales of super-blocks multiply sums that fit 16 bits, in the low half of each lane, with one multiply-add of
-//! pairs (`VPDPWSSD`), whose other half meets a zero:
+//! Sub-scales of super-blocks multiply sums that fit 16 bits, two of them in each lane, with one multiply-add of pairs
+//! (`VPDPWSSD`):
 //!
 //! | weights | columns | bound |
 //! |---|---|---|
@@ -46,15 +46,15 @@ impl<V: Dot> Products for V {
     fn scaled_nibbles<const G: usize>(
         self,
         totals: &mut [V::Int; G],
-        weights: &[V::Int; 8],
-        inputs: &Inputs<'_, G>,
-        factor: V::Int,
+        weights: &[[V::Int; 8]; 2],
+        inputs: &[Inputs<'_, G>; 2],
+        factors: V::Int,
     ) {
-        let mut sums = splats(self, inputs.zeros);
-        add_dots(self, &mut sums, weights, inputs, 0);
-        for (total, sum) in totals.iter_mut().zip(sums) {
-            *total = self.madd_add(*total, sum, factor);
+        let mut sums = [splats(self, inputs[0].zeros), splats(self, inputs[1].zeros)];
+        for ((sums, weights), inputs) in sums.iter_mut().zip(weights).zip(inputs) {
+            add_dots(self, sums, weights, inputs, 0);
         }
+        add_pairs(self, totals, sums, factors);
     }
 
     #[inline(always)]
@@ -71,16 +71,31 @@ impl<V: Dot> Products for V {
         zeros: &SixZeros<'_, G>,
         factors: [V::Int; 2],
     ) {
-        for (eight, weights) in weights.as_chunks::<2>().0.iter().enumerate() {
-            let mut sums = [self.zero(); G];
-            for (sum, zeros) in sums.iter_mut().zip(zeros.of_8) {
-                *sum = self.splat(zeros[eight]);
+        for (half, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
+            let mut sums = [[self.zero(); G]; 2];
+            for (eight, (sums, weights)) in
+                sums.iter_mut().zip(weights.as_chunks::<2>().0).enumerate()
+            {
+                for (sum, zeros) in sums.iter_mut().zip(zeros.of_8) {
+                    *sum = self.splat(zeros[2 * half + eight]);
+                }
+                add_dots(self, sums, weights, inputs, 4 * half + 2 * eight);
             }
-            add_dots(self, &mut sums, weights, inputs, 2 * eight);
-            for (total, sum) in totals.iter_mut().zip(sums) {
-                *total = self.madd_add(*total, sum, factors[eight / 2]);
-            }
+            add_pairs(self, totals, sums, factors[half]);
         }
+    }
+}
+
+/// Adds factor * sum for two sums of 16 bits, with one instruction for both.
+#[inline(always)]
+fn add_pairs<V: Dot, const G: usize>(
+    v: V,
+    totals: &mut [V::Int; G],
+    [low, high]: [[V::Int; G]; 2],
+    factors: V::Int,
+) {
+    for (total, (low, high)) in totals.iter_mut().zip(low.into_iter().zip(high)) {
+        *total = v.madd_add(*total, v.pair(low, high), factors);
     }
 }
 

@@ -18,7 +18,8 @@ fn bound_and_expected(encoded: &[u8]) -> ([u8; 64], [u8; 64]) {
     };
     let bound = AttestationReport::from_bytes(report).report_data;
     let nonce = found.nonce.as_ref();
-    let expected = evidence::report_data(found.epoch, &found.key_configs, b"", nonce);
+    let tls = &found.tls_public_key;
+    let expected = evidence::report_data(found.epoch, &found.key_configs, tls, nonce);
     (bound, expected)
 }
 
@@ -27,12 +28,14 @@ fn each_epoch_and_each_nonce_has_a_report_of_its_own() {
     let mut rng = Drbg::from_seed([1; 32]);
     let attester = Attester {
         attest: security_processor,
+        tls_public_key: b"TLS key".to_vec(),
         enclosures: Enclosures {
             release_note: b"note".to_vec(),
             ..Enclosures::default()
         },
     };
-    let mut keys = Keys::new(&mut rng, 1_000_000, 0, attester);
+    let lifetime = Lifetime::of_epoch(20);
+    let mut keys = Keys::new(&mut rng, 1_000_000, 0, lifetime, attester);
     let (first, expected) = bound_and_expected(keys.evidence());
     assert_eq!(first, expected);
     let (fresh, expected) = bound_and_expected(&keys.fresh_evidence([7; NONCE_BYTES], 0).unwrap());
@@ -40,7 +43,7 @@ fn each_epoch_and_each_nonce_has_a_report_of_its_own() {
     assert_ne!(fresh, first);
     assert_eq!(bound_and_expected(keys.evidence()).0, first, "cached");
 
-    keys.tick(&mut rng, EPOCH_MS);
+    keys.tick(&mut rng, 20_000);
     let (second, expected) = bound_and_expected(keys.evidence());
     assert_eq!(second, expected);
     assert_ne!(second, first);
@@ -51,9 +54,10 @@ fn fresh_evidence_is_rationed() {
     let mut rng = Drbg::from_seed([1; 32]);
     let attester = Attester {
         attest: |_| platform::Evidence::None,
+        tls_public_key: Vec::new(),
         enclosures: Enclosures::default(),
     };
-    let keys = Keys::new(&mut rng, 0, 1000, attester);
+    let keys = Keys::new(&mut rng, 0, 1000, Lifetime::of_epoch(3600), attester);
     let granted = |now_ms| {
         let asks = 0..2 * Allowance::MOST;
         asks.filter(|_| keys.fresh_evidence([0; NONCE_BYTES], now_ms).is_some())

@@ -23,7 +23,7 @@ fn every_type_of_value() {
     let text = r#" {"a":null,"b":true,"c":[0,18446744073709551615],"d":"x","e":{}} "#;
     let expected = [
         ("a", Value::Null),
-        ("b", Value::Bool),
+        ("b", Value::Bool(true)),
         (
             "c",
             Value::Array(vec![Value::Unsigned(0), Value::Unsigned(u64::MAX)]),
@@ -48,7 +48,8 @@ fn numbers_that_are_no_integers_from_0_on() {
         "1e300",
         "-0",
     ] {
-        assert_eq!(parse(text), Ok(Value::Number), "{text}");
+        let number = text.parse().unwrap();
+        assert_eq!(parse(text), Ok(Value::Number(number)), "{text}");
     }
     assert!(syntax(b"1e400").contains("number out of range"));
     assert!(

@@ -1,6 +1,8 @@
 //! Requests that are taken, and the words of the errors for those that are not: users and developers read them.
 
 use super::*;
+use crate::api::problem;
+use crate::api::request::SHOWN_NAME_CHARS;
 use crate::bhttp;
 use crate::testing::mutate;
 
@@ -47,6 +49,35 @@ fn what_may_be_left_out() {
             max_tokens: None
         }
     );
+}
+
+#[test]
+fn an_answer_may_be_asked_for_while_it_is_written() {
+    let streamed = |text: &[u8]| Request::from_json_streamed(text, &Limits::DEFAULT);
+    let request = thread("x");
+    assert_eq!(
+        streamed(&request.to_json_streamed()),
+        Ok((request.clone(), true))
+    );
+    assert_eq!(streamed(&request.to_json()), Ok((request, false)));
+    let (text, status) = refused(r#"{"messages":[{"text":"x"}],"stream":1}"#);
+    assert_eq!(
+        (text.as_str(), status),
+        ("`stream`: expected a boolean, found an integer", 422)
+    );
+}
+
+#[test]
+fn events_go_there_and_back() {
+    let piece = Event::piece("– one\n");
+    assert_eq!(*piece.to_json(), *r#"{"text":"– one\n"}"#.as_bytes());
+    let last = Event::end(Usage::default(), "small");
+    let read = Event::from_json(&last.to_json()).unwrap();
+    assert_eq!(
+        (read.text.as_str(), read.usage),
+        ("", Some(Usage::default()))
+    );
+    assert!(!format!("{piece:?}").contains("– one"));
 }
 
 #[test]
@@ -115,10 +146,7 @@ fn an_empty_thread_gets_an_error_that_says_so() {
         r#"{"messages":[{"text":""}]}"#,
         r#"{"messages":[{"from":"Ana","text":" \n\t\u00a0"},{"text":""}]}"#,
     ] {
-        assert_eq!(
-            refused(text),
-            ("`messages` has no text to summarize".into(), 422)
-        );
+        assert_eq!(refused(text), ("`messages` has no text".into(), 422));
     }
     assert!(read(r#"{"messages":[{"text":""},{"text":"one with text is enough"}]}"#).is_ok());
 }
@@ -181,7 +209,7 @@ fn what_is_json_of_another_shape_is_named() {
         ),
         (
             r#"{"messages":[{"text":"a"}],"max_token":5}"#,
-            "`max_token` is not a field here; the fields are messages, style, max_tokens",
+            "`max_token` is not a field here; the fields are messages, style, max_tokens, stream",
         ),
         (
             r#"{"messages":[{"text":"a"}],"style":"poem"}"#,

@@ -346,3 +346,47 @@ impl AsyncRead for Shared {
         Poll::Ready(io::Read::read(&mut *self.0.borrow_mut(), out))
     }
 }
+
+#[test]
+fn a_whole_request_in_chunks_goes_there_and_back() {
+    for kem in Kem::ALL {
+        let mut rng = TestRng(9);
+        let gateway = Gateway::generate(&mut rng);
+        let client = Client::new(&config(&gateway, kem));
+        for length in [0, 1, MAX_CHUNK_BYTES, 3 * MAX_CHUNK_BYTES + 7, 256 << 10] {
+            let message = vec![7; length];
+            let (sealed, mut opener) = client.encapsulate_chunked(&mut rng, &message).unwrap();
+            let most = length + crate::ohttp::MAX_CHUNKED_REQUEST_OVERHEAD_BYTES;
+            assert!(sealed.len() <= most, "{length}");
+            let (opened, key) = gateway.decapsulate_chunked(&sealed).unwrap();
+            assert_eq!(opened[..], message);
+            let (nonce, mut sealer) = key.start(&mut rng);
+            let first = sealer.seal(b"one").unwrap();
+            assert_eq!(
+                opener.push(&[nonce, first].concat()).unwrap()[0][..],
+                *b"one"
+            );
+            assert!(
+                opener
+                    .push(&sealer.finish(b"two").unwrap())
+                    .unwrap()
+                    .is_empty()
+            );
+            assert_eq!(opener.finish().unwrap()[..], *b"two");
+        }
+    }
+}
+
+#[test]
+fn a_request_in_chunks_that_is_cut_or_altered_is_not_opened() {
+    let mut rng = TestRng(10);
+    let gateway = Gateway::generate(&mut rng);
+    let client = Client::new(&config(&gateway, Kem::X25519));
+    let (sealed, _) = client.encapsulate_chunked(&mut rng, &[1; 20_000]).unwrap();
+    for length in (0..sealed.len()).step_by(97) {
+        assert!(gateway.decapsulate_chunked(&sealed[..length]).is_err());
+    }
+    mutate(&sealed, 200, |bytes| {
+        assert!(bytes == sealed || gateway.decapsulate_chunked(bytes).is_err());
+    });
+}

@@ -47,7 +47,7 @@ impl Stop {
     /// # Errors
     /// Where signals cannot be waited for.
     pub fn at_signals(&self) -> io::Result<()> {
-        let runtime = runtime()?;
+        let runtime = one_thread()?;
         let (mut terminate, mut interrupt) = {
             let _entered = runtime.enter();
             (
@@ -79,7 +79,7 @@ impl Stop {
     /// # Errors
     /// Where the system has no timers.
     pub fn wait(&self, duration: Duration) -> io::Result<bool> {
-        runtime()?.block_on(async {
+        one_thread()?.block_on(async {
             let _ = tokio::time::timeout(duration, self.stopped()).await;
         });
         Ok(self.is_stopped())
@@ -87,6 +87,11 @@ impl Stop {
 }
 
 /// For a few connections, or none: everything in one thread.
-pub(super) fn runtime() -> io::Result<runtime::Runtime> {
+pub(crate) fn one_thread() -> io::Result<runtime::Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// For many connections: a thread for each processor.
+pub(crate) fn threads() -> io::Result<runtime::Runtime> {
+    runtime::Builder::new_multi_thread().enable_all().build()
 }

@@ -1,4 +1,4 @@
-//! The language of a text, so that its summary can be in the same one.
+//! The language of a text, so that what is written of it can be in the same one.
 //!
 //! Small models answer in the language of the worked example, whatever the instructions say: so there is an example in
 //! each language here. Texts in other languages get the English one; in scripts of their own (Chinese, Arabic, ...)
@@ -6,7 +6,7 @@
 
 /// A language that has a worked example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Language {
+pub(crate) enum Language {
     English,
     German,
     Spanish,
@@ -23,7 +23,7 @@ const LEAST_SHARE: usize = 12;
 const LEAST_WORDS: usize = 2;
 
 impl Language {
-    pub(super) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::English,
         Self::German,
         Self::Spanish,
@@ -33,7 +33,7 @@ impl Language {
     ];
 
     /// The language whose most frequent words occur most often; English if none does.
-    pub(super) fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         let mut counts = [0; Self::ALL.len()];
         let mut words = 0;
         for word in text

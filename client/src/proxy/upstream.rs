@@ -1,0 +1,285 @@
+//! Requests to the server: sealed, sent through the relay if there is one, and their answers opened, whole or as they come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloister_protocol::api::media;
+use cloister_protocol::api::problem::Problem;
+use cloister_protocol::bhttp::stream::ResponseReader;
+use cloister_protocol::bhttp::{self, Response};
+use cloister_protocol::ohttp::chunked::ResponseOpener;
+use cloister_protocol::records;
+use getrandom::SysRng;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, Uri};
+use rand_core::UnwrapErr;
+use tokio::sync::mpsc;
+
+use super::failure::Failure;
+use super::session::{Session, Sessions};
+use crate::serving::reply::{BodyError, read_body};
+use crate::upstream::{Bounded, Lease, Pool};
+
+/// The most bytes of an answer that is sealed as a whole, or of an error in the clear.
+const MAX_ANSWER_BYTES: usize = 2 << 20;
+/// The most content of a streamed answer; it comes at a kilobyte a second.
+const MAX_CONTENT_BYTES: usize = 16 << 20;
+/// The most bytes of the records that carry it.
+const MAX_STREAM_BYTES: usize = 32 << 20;
+/// Pieces of a streamed answer that a client has not taken yet.
+const PIECES: usize = 16;
+
+/// The content of a streamed answer, piece by piece.
+pub(super) type Pieces = mpsc::Receiver<Result<Bytes, Failure>>;
+
+/// The way to the server.
+pub(super) struct Upstream {
+    pub(super) sessions: Sessions,
+    pool: Pool,
+    resource: Uri,
+    timeout: Duration,
+}
+
+/// An answer whose head is there.
+struct Sealed {
+    body: Incoming,
+    lease: Lease,
+}
+
+impl Upstream {
+    /// `resource` is the path of the gateway, or of the relay's resource for it.
+    pub(super) fn new(sessions: Sessions, pool: Pool, resource: Uri, timeout: Duration) -> Self {
+        Self {
+            sessions,
+            pool,
+            resource,
+            timeout,
+        }
+    }
+
+    /// Sends an inner request and gives the answer to it as a whole. Dropped, it ends the request at the server.
+    pub(super) async fn send(&self, request: &bhttp::Request) -> Result<Response, Failure> {
+        let padded = request.encode_padded().map_err(too_large)?;
+        let mut session = self.sessions.get().await?;
+        for is_last in [false, true] {
+            let sealed = session.keys.encapsulate(&mut UnwrapErr(SysRng), &padded);
+            let (sealed, opener) = sealed.map_err(unusable)?;
+            let types = (media::OHTTP_REQUEST, media::OHTTP_RESPONSE);
+            let Some(answer) = self.post(sealed, types, is_last).await? else {
+                session = self.sessions.renew(Some(&session)).await?;
+                continue;
+            };
+            let body = read_body(answer.body, MAX_ANSWER_BYTES, self.timeout).await;
+            let body = body.map_err(unread)?;
+            answer.lease.give_back();
+            let opened = opener.open(&body).map_err(unusable)?;
+            return Response::decode(&opened, &bhttp::Limits::DEFAULT).map_err(unusable);
+        }
+        Err(outdated())
+    }
+
+    /// Sends an inner request and gives status and fields of the answer once they are there, and its content as it comes.
+    /// Whoever drops the content before its end ends the request at the server; after it the rest of the records is taken,
+    /// so that nobody on the way learns where the answer ended.
+    pub(super) async fn stream(
+        &self,
+        request: &bhttp::Request,
+    ) -> Result<(Response, Pieces), Failure> {
+        let padded = request.encode_padded().map_err(too_large)?;
+        let mut session = self.sessions.get().await?;
+        for is_last in [false, true] {
+            let (sealed, opener) = encapsulate_chunked(&session, &padded)?;
+            let types = (media::OHTTP_CHUNKED_REQUEST, media::OHTTP_CHUNKED_RESPONSE);
+            let Some(answer) = self.post(sealed, types, is_last).await? else {
+                session = self.sessions.renew(Some(&session)).await?;
+                continue;
+            };
+            let mut reading = Reading::new(answer, opener, self.timeout);
+            let head = reading.head().await?;
+            let (sender, pieces) = mpsc::channel(PIECES);
+            tokio::spawn(reading.pass_on(sender));
+            return Ok((head, pieces));
+        }
+        Err(outdated())
+    }
+
+    /// The answer to sealed bytes; `None` where the server no longer has the key and there is another try.
+    async fn post(
+        &self,
+        sealed: Vec<u8>,
+        (request_type, answer_type): (&'static str, &'static str),
+        is_last: bool,
+    ) -> Result<Option<Sealed>, Failure> {
+        let content = Full::new(Bytes::from(sealed)).map_err(|never| match never {});
+        let mut request = Request::new(content.boxed_unsync());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.resource.clone();
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.pool.origin().authority());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(request_type));
+        let (response, lease) = self.pool.send(request, &()).await?;
+        let status = response.status().as_u16();
+        let found = response.headers().get(CONTENT_TYPE);
+        let found = found.map_or(&b""[..], HeaderValue::as_bytes);
+        if status == 200 {
+            if !media::is(found, answer_type) {
+                return Err(broken("its answer is of another type"));
+            }
+            let body = response.into_body();
+            return Ok(Some(Sealed { body, lease }));
+        }
+        let is_problem = media::is(found, media::PROBLEM_JSON);
+        let body = read_body(response.into_body(), MAX_ANSWER_BYTES, self.timeout).await;
+        let body = body.map_err(unread)?;
+        lease.give_back();
+        let said = is_problem.then(|| Problem::from_json(&body).ok()).flatten();
+        let mut problem = said.unwrap_or_else(|| Problem::from_status(status));
+        problem.status = status;
+        match problem.is_key_problem() {
+            true if !is_last => Ok(None),
+            true => Err(outdated()),
+            false => Err(Failure::on_the_way(&problem)),
+        }
+    }
+}
+
+fn encapsulate_chunked(
+    session: &Arc<Session>,
+    padded: &[u8],
+) -> Result<(Vec<u8>, ResponseOpener), Failure> {
+    let sealed = session
+        .keys
+        .encapsulate_chunked(&mut UnwrapErr(SysRng), padded);
+    sealed.map_err(unusable)
+}
+
+/// A streamed answer that is being read.
+struct Reading {
+    body: Bounded<Incoming, Lease>,
+    /// `None` once the stream has ended.
+    opener: Option<ResponseOpener>,
+    records: records::Decoder,
+    message: ResponseReader,
+}
+
+impl Reading {
+    fn new(answer: Sealed, opener: ResponseOpener, timeout: Duration) -> Self {
+        let limits = bhttp::Limits {
+            message_bytes: MAX_CONTENT_BYTES,
+            ..bhttp::Limits::DEFAULT
+        };
+        let Sealed { body, lease } = answer;
+        Self {
+            body: Bounded::new(body, MAX_STREAM_BYTES, timeout, lease, Lease::give_back),
+            opener: Some(opener),
+            records: records::Decoder::default(),
+            message: ResponseReader::new(limits),
+        }
+    }
+
+    /// Waits for status and fields.
+    async fn head(&mut self) -> Result<Response, Failure> {
+        loop {
+            if let Some(head) = self.message.head() {
+                return Ok(head.clone());
+            }
+            if self.opener.is_none() {
+                return Err(broken("its answer was cut short"));
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// Gives the content to whoever takes it, and reads on to the end of the stream.
+    async fn pass_on(mut self, pieces: mpsc::Sender<Result<Bytes, Failure>>) {
+        loop {
+            let content = self.message.take_content();
+            if !content.is_empty() {
+                let piece = Bytes::copy_from_slice(&content);
+                if pieces.send(Ok(piece)).await.is_err() {
+                    return;
+                }
+            }
+            if self.message.is_complete() {
+                // What follows says nothing; an error of it is nobody's loss any more.
+                drop(pieces);
+                while self.opener.is_some() && self.receive().await.is_ok() {}
+                return;
+            }
+            if self.opener.is_none() {
+                return;
+            }
+            let received = tokio::select! {
+                received = self.receive() => received,
+                // The client has left: the connection ends, and with it the request at the server.
+                () = pieces.closed() => return,
+            };
+            if let Err(failure) = received {
+                // Nobody may be left to hear it.
+                let _ = pieces.send(Err(failure)).await;
+                return;
+            }
+        }
+    }
+
+    /// Waits for the next bytes, and takes the records that they complete.
+    async fn receive(&mut self) -> Result<(), Failure> {
+        let Some(opener) = &mut self.opener else {
+            return Ok(());
+        };
+        let Some(frame) = self.body.frame().await else {
+            let last = self.opener.take().map(ResponseOpener::finish);
+            if let Some(last) = last {
+                self.take(&last.map_err(unusable)?)?;
+            }
+            return self.message.finish().map_err(unusable);
+        };
+        let frame = frame.map_err(|_| broken("its answer was cut short"))?;
+        let data = frame.into_data().unwrap_or_default();
+        for chunk in opener.push(&data).map_err(unusable)? {
+            self.take(&chunk)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, record: &[u8]) -> Result<(), Failure> {
+        let bytes = self.records.read(record).map_err(unusable)?;
+        self.message.push(bytes).map_err(unusable)
+    }
+}
+
+fn too_large(error: bhttp::EncodeError) -> Failure {
+    Failure::request(
+        413,
+        "too_large",
+        format!("the request is too large: {error}"),
+    )
+}
+
+fn broken(what: &str) -> Failure {
+    let text = format!("the server (or the relay) cannot be used: {what}");
+    Failure::server(502, "broken_answer", text)
+}
+
+fn unread(error: BodyError) -> Failure {
+    match error {
+        BodyError::TooLarge(most) => broken(&format!("its answer has over {most} bytes")),
+        BodyError::Broken => broken("its answer was cut short"),
+        BodyError::TooSlow(longest) => {
+            let text = format!("the server's answer took over {} s", longest.as_secs());
+            Failure::server(504, "timeout", text)
+        }
+    }
+}
+
+/// What came cannot be opened or read: it was altered, or is no answer.
+fn unusable(error: impl std::fmt::Display) -> Failure {
+    broken(&error.to_string())
+}
+
+fn outdated() -> Failure {
+    let text = "the server does not take the key that it has just shown; try again";
+    Failure::server(502, "key", text)
+}

@@ -1,0 +1,14 @@
+//! `cloister relay` over real sockets: what it passes on byte by byte, what it refuses, what it does with those who are
+//! slow, broken or lie.
+
+#![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
+
+mod command;
+mod endurance;
+mod forwarding;
+mod gateways;
+mod interop;
+mod limits;
+mod raw;
+mod refusals;
+mod stopping;
