@@ -234,7 +234,7 @@ impl Manifest {
         &self,
         cbor: &mut Encoder<alloc::vec::Vec<u8>>,
     ) -> Result<(), encode::Error<core::convert::Infallible>> {
-        cbor.array(5)?.u32(VERSION)?;
+        cbor.array(6)?.u32(VERSION)?;
         match &self.model {
             None => cbor.null()?,
             Some(model) => cbor
@@ -517,18 +517,23 @@ mod tests {
         let other_key = with(&|issuer| issuer.token_key[5] = 8);
         assert_ne!(other_key.encode(), full().encode());
         assert_eq!(with(&|issuer| issuer.origin_info.clear()).check(), Ok(()));
-        let wrong: [(&dyn Fn(&mut TokenIssuer), _); 5] = [
-            (&|issuer| issuer.name.clear(), "token_issuer"),
-            (&|issuer| issuer.name = "i".repeat(256), "token_issuer"),
-            (&|issuer| issuer.token_key.clear(), "token_key"),
+        let wrong = [
+            (with(&|issuer| issuer.name.clear()), "token_issuer"),
             (
-                &|issuer| issuer.token_key = alloc::vec![1; 513],
+                with(&|issuer| issuer.name = "i".repeat(256)),
+                "token_issuer",
+            ),
+            (with(&|issuer| issuer.token_key.clear()), "token_key"),
+            (
+                with(&|issuer| issuer.token_key = alloc::vec![1; 513]),
                 "token_key",
             ),
-            (&|issuer| issuer.origin_info = "a\n".into(), "origin_info"),
+            (
+                with(&|issuer| issuer.origin_info = "a\n".into()),
+                "origin_info",
+            ),
         ];
-        for (change, field) in wrong {
-            let manifest = with(change);
+        for (manifest, field) in wrong {
             assert_eq!(manifest.encode(), Err(ManifestError::Field(field)));
             let mut cbor = Encoder::new(alloc::vec::Vec::new());
             manifest.write(&mut cbor).unwrap();

@@ -53,8 +53,9 @@ fn write_image(folder: &Path, rom: &[u8]) {
     };
     let (zeros, measured) = ("0".repeat(64), "5a".repeat(48));
     let json = format!(
-        r#"{{"format":2,"version":"0.1.0","rom":{{{rom}}},"igvm":{{{igvm},"digest":"{measured}"}},
-        "boot_elf":{{{boot}}},"kernel_elf":{{{kernel}}},"model":null,"log_policy":null,"sbom":{{{sbom}}},"memory_mib":128,
+        r#"{{"format":3,"version":"0.1.0","rom":{{{rom}}},"igvm":{{{igvm},"digest":"{measured}"}},
+        "boot_elf":{{{boot}}},"kernel_elf":{{{kernel}}},"model":null,"log_policy":null,
+        "serving":{{"tls":false,"epoch_s":3600}},"sbom":{{{sbom}}},"memory_mib":128,
         "source":{{"repository":"","commit":"{commit}","tree":"{commit}","modified":false,"cargo_lock_sha256":"{zeros}"}},
         "build":{{"rustc":{{"version":"rustc 1.95.0","commit":"5","llvm":"22"}},"cargo":"cargo","linker":"lld",
         "target":"x86_64","profile":"guest","settings":[],"flags":[]}},
