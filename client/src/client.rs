@@ -170,6 +170,19 @@ impl Client {
         Ok(models::Models::from_json(&response.content)?)
     }
 
+    /// What the server counts, in the form that Prometheus reads. It is not sealed, and relays do not pass it on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn metrics(&self) -> Result<String, ClientError> {
+        let session = Arc::clone(&self.session());
+        let answer = session.transport.get(paths::METRICS)?;
+        match answer.status {
+            200 => Ok(String::from_utf8_lossy(&answer.body).into_owned()),
+            _ => Err(outer_problem(&answer)),
+        }
+    }
+
     /// Sends any inner request, padded, and returns the answer to it, whatever its status. A key that the server no
     /// longer has, of HPKE or of TLS, is fetched anew, once, and its evidence is appraised like the first; a token in the
     /// request was not seen by anyone then. What makes work is sent with a token, if there is one, and once more with

@@ -15,13 +15,34 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 const KDF_ID: u16 = 0x0001;
 const AEAD_ID: u16 = 0x0003;
-const REQUEST_LABEL: &[u8] = b"message/bhttp request";
-const RESPONSE_LABEL: &[u8] = b"message/bhttp response";
+/// Content of a chunk, at most.
+const CHUNK_BYTES: usize = 1 << 14;
+const TAG_BYTES: usize = 16;
+/// Additional data of chunks: of the last one, and of the others.
+const FINAL: &[u8] = b"final";
+const MORE: &[u8] = b"";
 /// X-Wing's key and ciphertext: first ML-KEM's part, then X25519's.
 const ML_KEM_KEY_BYTES: usize = 1184;
 
 /// A named secret.
 pub type Named = (&'static str, Vec<u8>);
+
+/// What tells the two forms of an exchange apart.
+struct Form {
+    request_label: &'static [u8],
+    response_label: &'static [u8],
+}
+
+/// RFC 9458, sections 4.3 and 4.4.
+const WHOLE: Form = Form {
+    request_label: b"message/bhttp request",
+    response_label: b"message/bhttp response",
+};
+/// draft-ietf-ohai-chunked-ohttp-08, section 6.
+const CHUNKED: Form = Form {
+    request_label: b"message/bhttp chunked request",
+    response_label: b"message/bhttp chunked response",
+};
 
 /// One exchange.
 pub struct KnownExchange {
@@ -35,13 +56,44 @@ pub struct KnownExchange {
 impl KnownExchange {
     /// Seals a message to a key.
     pub fn seal(config: &KeyConfig, message: &[u8]) -> Self {
+        Self::begin(config, &WHOLE, |key, nonce| {
+            encrypt(key, nonce, MORE, message)
+        })
+    }
+
+    /// Seals a message to a key, in chunks.
+    pub fn seal_chunked(config: &KeyConfig, message: &[u8]) -> Self {
+        Self::begin(config, &CHUNKED, |key, nonce| {
+            let mut sealed = Vec::new();
+            let mut chunks = message.chunks(CHUNK_BYTES).enumerate().peekable();
+            while let Some((index, chunk)) = chunks.next() {
+                let nonce = &counted(nonce, index);
+                if chunks.peek().is_some() {
+                    let length = (chunk.len() + TAG_BYTES) as u32;
+                    sealed.extend((length | 2 << 30).to_be_bytes());
+                    sealed.extend(encrypt(key, nonce, MORE, chunk));
+                } else {
+                    sealed.push(0);
+                    sealed.extend(encrypt(key, nonce, FINAL, chunk));
+                }
+            }
+            sealed
+        })
+    }
+
+    /// Header, encapsulated key, and what `seal` makes with the request's key and nonce.
+    fn begin(
+        config: &KeyConfig,
+        form: &Form,
+        seal: impl FnOnce(&[u8; 32], &[u8; 12]) -> Vec<u8>,
+    ) -> Self {
         let (shared, encapped, mut secrets) = encapsulate(config);
         let kem_id = config.kem().id();
         let mut header = vec![config.key_id()];
         [kem_id, KDF_ID, AEAD_ID]
             .iter()
             .for_each(|id| header.extend(id.to_be_bytes()));
-        let info = [REQUEST_LABEL, &[0], &header].concat();
+        let info = [form.request_label, &[0], &header].concat();
 
         let schedule = Labelled::new(kem_id);
         let psk_id_hash = schedule.extract(b"", b"psk_id_hash", b"");
@@ -51,12 +103,9 @@ impl KnownExchange {
         let key = schedule.expand::<32>(&secret, b"key", &context);
         let nonce = schedule.expand::<12>(&secret, b"base_nonce", &context);
         let exporter = schedule.expand::<32>(&secret, b"exp", &context);
-        let response_secret = schedule.expand::<32>(&exporter, b"sec", RESPONSE_LABEL);
+        let response_secret = schedule.expand::<32>(&exporter, b"sec", form.response_label);
 
-        let cipher = ChaCha20Poly1305::new(&key.into());
-        let body = cipher
-            .encrypt(&nonce.into(), message)
-            .expect("a short message");
+        let body = seal(&key, &nonce);
         secrets.extend([
             ("KEM shared secret", shared.to_vec()),
             ("key schedule secret", secret.to_vec()),
@@ -76,6 +125,35 @@ impl KnownExchange {
     /// Opens the response and learns its key.
     pub fn open(&mut self, response: &[u8]) -> Vec<u8> {
         let (response_nonce, sealed) = response.split_at(32);
+        let (key, nonce) = self.learn(response_nonce);
+        decrypt(&key, &nonce, MORE, sealed)
+    }
+
+    /// Opens a response in chunks, as much of it as has come, and learns its key. Returns the contents of the chunks, and
+    /// whether the last one is among them; `is_whole` says that no more will come.
+    pub fn open_chunks(&mut self, response: &[u8], is_whole: bool) -> (Vec<Vec<u8>>, bool) {
+        let (response_nonce, mut rest) = response.split_at(32);
+        let (key, nonce) = self.learn(response_nonce);
+        let mut chunks = Vec::new();
+        while let Some((length, after)) = varint(rest) {
+            let nonce = counted(&nonce, chunks.len());
+            if length == 0 {
+                if is_whole {
+                    chunks.push(decrypt(&key, &nonce, FINAL, after));
+                }
+                return (chunks, is_whole);
+            }
+            let Some((sealed, behind)) = after.split_at_checked(length) else {
+                break;
+            };
+            chunks.push(decrypt(&key, &nonce, MORE, sealed));
+            rest = behind;
+        }
+        (chunks, false)
+    }
+
+    /// Key and nonce of the response, which are secrets from now on.
+    fn learn(&mut self, response_nonce: &[u8]) -> ([u8; 32], [u8; 12]) {
         let salt = [&self.encapped[..], response_nonce].concat();
         let (prk, expand) = Hkdf::<Sha256>::extract(Some(&salt), &self.response_secret);
         let (mut key, mut nonce) = ([0; 32], [0; 12]);
@@ -86,20 +164,45 @@ impl KnownExchange {
             ("response key", key.to_vec()),
             ("response nonce", nonce.to_vec()),
         ]);
-        let payload = Payload {
-            msg: sealed,
-            aad: b"",
-        };
-        let cipher = ChaCha20Poly1305::new(&key.into());
-        cipher
-            .decrypt(&nonce.into(), payload)
-            .expect("the response opens")
+        (key, nonce)
     }
 
     /// Every secret so far.
     pub fn secrets(&self) -> &[Named] {
         &self.secrets
     }
+}
+
+fn encrypt(key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], msg: &[u8]) -> Vec<u8> {
+    let cipher = ChaCha20Poly1305::new(key.into());
+    let sealed = cipher.encrypt(nonce.into(), Payload { msg, aad });
+    sealed.expect("a short message")
+}
+
+fn decrypt(key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], msg: &[u8]) -> Vec<u8> {
+    let cipher = ChaCha20Poly1305::new(key.into());
+    let opened = cipher.decrypt(nonce.into(), Payload { msg, aad });
+    opened.expect("the response opens")
+}
+
+/// The nonce of a chunk.
+fn counted(nonce: &[u8; 12], index: usize) -> [u8; 12] {
+    let mut nonce = *nonce;
+    for (byte, count) in nonce[4..].iter_mut().zip((index as u64).to_be_bytes()) {
+        *byte ^= count;
+    }
+    nonce
+}
+
+/// A number at the front (RFC 9000, section 16), and what is behind it.
+fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (first, _) = bytes.split_first()?;
+    let (number, rest) = bytes.split_at_checked(1 << (first >> 6))?;
+    let first = usize::from(first & 0x3f);
+    let value = number[1..]
+        .iter()
+        .fold(first, |value, byte| value << 8 | usize::from(*byte));
+    Some((value, rest))
 }
 
 /// Shared secret, encapsulated key, and what the shared secret was made of.
@@ -231,6 +334,28 @@ mod tests {
             );
             let parts = if config.kem() == Kem::XWing { 3 } else { 0 };
             assert_eq!(exchange.secrets().len(), 9 + parts);
+        }
+    }
+
+    #[test]
+    fn a_gateway_understands_it_in_chunks() {
+        let mut rng = UnwrapErr(SysRng);
+        let gateway = Gateway::generate(&mut rng);
+        let keys = decode_list(&gateway.key_configs()).expect("keys");
+        for bytes in [5, CHUNK_BYTES, 2 * CHUNK_BYTES + 9] {
+            let message = vec![7; bytes];
+            let mut exchange = KnownExchange::seal_chunked(keys.preferred(), &message);
+            let opened = gateway.decapsulate_chunked(&exchange.sealed);
+            let (request, key) = opened.expect("it opens");
+            assert!(request[..] == message);
+            let (mut response, mut sealer) = key.start(&mut rng);
+            response.extend(sealer.seal(&[1; 256]).expect("a small chunk"));
+            response.extend(sealer.seal(&[2; 256]).expect("a small chunk"));
+            let (chunks, has_ended) = exchange.open_chunks(&response[..response.len() - 1], false);
+            assert!(chunks == [[1; 256]] && !has_ended);
+            response.extend(sealer.finish(&[3; 256]).expect("a small chunk"));
+            let (chunks, has_ended) = exchange.open_chunks(&response, true);
+            assert!(chunks == [[1; 256], [2; 256], [3; 256]] && has_ended);
         }
     }
 

@@ -126,6 +126,42 @@ fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> usize {
     }
 }
 
+/// A body without its chunked coding (RFC 9112, section 7.1), as much of it as has come, and whether its end has.
+pub fn without_chunks(mut coded: &[u8]) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    while let Some(end) = coded.windows(2).position(|two| two == b"\r\n") {
+        let size = str::from_utf8(&coded[..end]).expect("a size");
+        let size = usize::from_str_radix(size, 16).expect("a size in hexadecimal");
+        let rest = &coded[end + 2..];
+        body.extend_from_slice(&rest[..size.min(rest.len())]);
+        if size == 0 || rest.len() < size + 2 {
+            return (body, size == 0);
+        }
+        coded = &rest[size + 2..];
+    }
+    (body, false)
+}
+
+/// Reads at least so many bytes of the body of an answer in the chunked coding, fewer only if it ends before. The body
+/// comes without the coding. Returns whether its end has come, too.
+pub fn read_chunks(stream: &mut TcpStream, least: usize) -> (Answer, bool) {
+    let mut bytes = Vec::new();
+    loop {
+        let is_over = read_some(stream, &mut bytes) == 0;
+        let mut answer = end(&bytes);
+        if answer.status == 0 {
+            assert!(!is_over, "the connection ended without an answer");
+            continue;
+        }
+        let (body, has_ended) = without_chunks(&answer.body);
+        if is_over || has_ended || body.len() >= least {
+            answer.body = body;
+            return (answer, has_ended);
+        }
+        assert!(bytes.len() <= MAX_ANSWER_BYTES, "the answer does not end");
+    }
+}
+
 enum Parsed {
     /// Not enough bytes yet.
     More,
@@ -193,6 +229,15 @@ mod tests {
         };
         assert_eq!((answer.status, answer.text().as_str()), (413, "abc"));
         assert!(matches!(parse(&bytes[..40], false), Parsed::More));
+    }
+
+    #[test]
+    fn bodies_in_chunks_are_put_together() {
+        let coded = b"3\r\nabc\r\n1a\r\n01234567890123456789012345\r\n0\r\n\r\n";
+        let whole = b"abc01234567890123456789012345";
+        assert_eq!(without_chunks(coded), (whole.to_vec(), true));
+        assert_eq!(without_chunks(&coded[..18]), (b"abc012345".to_vec(), false));
+        assert_eq!(without_chunks(b"3"), (Vec::new(), false));
     }
 
     #[test]

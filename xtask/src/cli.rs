@@ -422,6 +422,12 @@ pub struct BenchArgs {
     /// Of so many requests one is for a summary, the others list the models (service only).
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub summary_every: u32,
+    /// Ask through a relay on this machine (service only).
+    #[arg(long)]
+    pub relay: bool,
+    /// How the port is served (service only).
+    #[command(flatten)]
+    pub serving: ServingArgs,
 }
 
 impl BenchArgs {

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
-use cloister_client::relay::{Event, Limits, Relay, Stop};
+use cloister_client::relay::{Event, Limits, Origin, Relay, Stop};
 
 /// Serves until it is dropped.
 pub struct LocalRelay {
@@ -18,7 +18,15 @@ impl LocalRelay {
     /// # Errors
     /// What is wrong with the address, or that no port is free.
     pub fn start(gateway: &str) -> Result<Self, String> {
-        let gateway = gateway.parse().map_err(|error| format!("{error}"))?;
+        Self::start_with(gateway, Limits::default())
+    }
+
+    /// The same with other limits.
+    ///
+    /// # Errors
+    /// Those of [`LocalRelay::start`].
+    pub fn start_with(gateway: &str, limits: Limits) -> Result<Self, String> {
+        let gateway = origin(gateway)?;
         let no_port = |error| format!("no port of 127.0.0.1 for the relay: {error}");
         let listener = TcpListener::bind("127.0.0.1:0").map_err(no_port)?;
         let address = listener.local_addr().map_err(no_port)?;
@@ -26,8 +34,7 @@ impl LocalRelay {
         let stopped = stop.clone();
         let serving = thread::spawn(move || {
             let report = |event: &Event| eprintln!("relay: {event}");
-            let served =
-                Relay::new(gateway, Limits::default()).serve(listener, None, &stopped, report);
+            let served = Relay::new(gateway, limits).serve(listener, None, &stopped, report);
             if let Err(error) = served {
                 eprintln!("relay: {error}");
             }
@@ -39,10 +46,22 @@ impl LocalRelay {
         })
     }
 
+    /// Whether there can be a relay for a server at an address of this kind.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(gateway: &str) -> Result<(), String> {
+        origin(gateway).map(drop)
+    }
+
     /// Where it is.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+}
+
+fn origin(gateway: &str) -> Result<Origin, String> {
+    gateway.parse().map_err(|error| format!("{error}"))
 }
 
 impl Drop for LocalRelay {

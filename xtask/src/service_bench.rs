@@ -2,22 +2,18 @@
 //! it was. Prints how long they took.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cloister_client::{Client, ClientError, Policy};
-use cloister_protocol::api::paths;
+use cloister_client::{Client, ClientError, Policy, Way};
 use cloister_protocol::api::summarize::{Message, Request, Style};
 use serde_json::json;
 
 use crate::cli::Outcome;
 use crate::commands::CommandError;
 use crate::progress::Phase;
-use crate::qemu::Guest;
 use crate::statistics::quantile;
 
 /// Different texts, each with its own answer.
@@ -28,6 +24,8 @@ const ANSWER_TOKENS: u32 = 8;
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// The heap may be cut up a little differently from moment to moment.
 const TOLERANCE_BYTES: u64 = 64 << 10;
+/// By so much this program, with its clients and its relay, may grow in the second half of a run.
+const OWN_TOLERANCE_BYTES: u64 = 4 << 20;
 /// How long the guest may take to come to rest.
 const REST: Duration = Duration::from_secs(60);
 
@@ -58,20 +56,38 @@ impl Kind {
     }
 }
 
+/// Where clients ask, and what they accept.
+struct Service<'a> {
+    way: &'a Way,
+    policy: &'a Policy,
+}
+
+impl Service<'_> {
+    /// A client that can ask. What more it needs to be let in, it gets here.
+    fn client(&self) -> Result<Client, ClientError> {
+        Client::connect_by(self.way, TIMEOUT, self.policy.clone())
+    }
+
+    /// A client for what relays do not pass on.
+    fn direct_client(&self) -> Result<Client, ClientError> {
+        Client::connect(&self.way.server, TIMEOUT, self.policy.clone())
+    }
+}
+
 /// Asks a guest.
 ///
 /// # Errors
 /// [`CommandError`] when a request is not answered, or with another's answer.
-pub fn run(guest: &Guest, policy: &Policy, load: Load) -> Result<Outcome, CommandError> {
-    let url = &guest.url();
-    let expected = learn_answers(url, policy)?;
-    let before = Figures::at_rest(guest.port())?;
+pub fn run(way: &Way, policy: &Policy, load: Load) -> Result<Outcome, CommandError> {
+    let service = &Service { way, policy };
+    let expected = learn_answers(service)?;
+    let before = Figures::at_rest(service)?;
     let phase = Phase::start(format!(
         "{} requests, {} at a time",
         load.requests, load.connections
     ));
     let started = Instant::now();
-    let (next, times, failures) = (
+    let (next, tally, failures) = (
         AtomicUsize::new(0),
         Mutex::default(),
         Mutex::new(Vec::new()),
@@ -83,51 +99,79 @@ pub fn run(guest: &Guest, policy: &Policy, load: Load) -> Result<Outcome, Comman
                     load,
                     expected: &expected,
                     next: &next,
-                    times: &times,
+                    tally: &tally,
                 };
-                if let Err(error) = asker.ask(url, policy) {
+                if let Err(error) = asker.ask(service) {
                     lock(&failures).push(error);
                 }
             });
         }
     });
     let seconds = started.elapsed().as_secs_f64();
+    lock(&tally).own_bytes_at_end = own_bytes();
     phase.done("");
     if let Some(failure) = lock(&failures).pop() {
         return Err(CommandError::Failed(failure));
     }
-    let after = Figures::at_rest(guest.port())?;
-    Ok(report(load, &lock(&times), seconds, &before, &after))
+    let after = Figures::at_rest(service)?;
+    Ok(report(load, &lock(&tally), seconds, &before, &after))
 }
 
-type Times = BTreeMap<Kind, Vec<f64>>;
+/// What the clients count together.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Milliseconds of each request.
+    times: BTreeMap<Kind, Vec<f64>>,
+    /// How often a client fetched new keys, and judged the evidence for them, since its own were gone.
+    renewals: usize,
+    /// Memory of this program after half of the requests and at the end; nothing if the system does not tell.
+    own_bytes_at_half: Option<u64>,
+    own_bytes_at_end: Option<u64>,
+}
+
+/// Memory that this program has resident.
+fn own_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib << 10)
+}
 
 /// One client among others.
 struct Asker<'a> {
     load: Load,
     expected: &'a [String],
     next: &'a AtomicUsize,
-    times: &'a Mutex<Times>,
+    tally: &'a Mutex<Tally>,
 }
 
 impl Asker<'_> {
-    fn ask(&self, url: &str, policy: &Policy) -> Result<(), String> {
-        let connected = Client::connect(url, TIMEOUT, policy.clone());
-        let mut client = connected.map_err(|error| error.to_string())?;
+    fn ask(&self, service: &Service<'_>) -> Result<(), String> {
+        let client = service.client().map_err(|error| error.to_string())?;
+        let mut keys = client.attestation();
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= self.load.requests {
                 return Ok(());
             }
             let started = Instant::now();
-            let outcome = self.one(&mut client, index);
+            let outcome = self.one(&client, index);
             let kind = outcome.map_err(|error| format!("request {index}: {error}"))?;
             let ms = started.elapsed().as_secs_f64() * 1000.0;
-            lock(self.times).entry(kind).or_default().push(ms);
+            let keys_now = client.attestation();
+            let mut tally = lock(self.tally);
+            tally.times.entry(kind).or_default().push(ms);
+            tally.renewals += usize::from(!Arc::ptr_eq(&keys, &keys_now));
+            if index == self.load.requests / 2 {
+                tally.own_bytes_at_half = own_bytes();
+            }
+            keys = keys_now;
         }
     }
 
-    fn one(&self, client: &mut Client, index: usize) -> Result<Kind, String> {
+    fn one(&self, client: &Client, index: usize) -> Result<Kind, String> {
         if !index.is_multiple_of(self.load.summary_every) {
             return client
                 .models()
@@ -143,7 +187,7 @@ impl Asker<'_> {
     }
 }
 
-fn summarize(client: &mut Client, text: usize) -> Result<String, ClientError> {
+fn summarize(client: &Client, text: usize) -> Result<String, ClientError> {
     let text = format!("Message {text}: {}", "the launch moves. ".repeat(text));
     let request = Request {
         messages: vec![Message::new("Ana", text)],
@@ -156,9 +200,9 @@ fn summarize(client: &mut Client, text: usize) -> Result<String, ClientError> {
 }
 
 /// Each answer, asked for alone.
-fn learn_answers(url: &str, policy: &Policy) -> Result<Vec<String>, CommandError> {
-    let mut client = Client::connect(url, TIMEOUT, policy.clone())?;
-    let answers = (0..TEXTS).map(|text| summarize(&mut client, text));
+fn learn_answers(service: &Service<'_>) -> Result<Vec<String>, CommandError> {
+    let client = service.client()?;
+    let answers = (0..TEXTS).map(|text| summarize(&client, text));
     Ok(answers.collect::<Result<_, _>>()?)
 }
 
@@ -173,12 +217,11 @@ struct Figures {
 
 impl Figures {
     /// When no other connection is open and no job is left.
-    fn at_rest(port: u16) -> Result<Self, CommandError> {
+    fn at_rest(service: &Service<'_>) -> Result<Self, CommandError> {
+        let client = service.direct_client()?;
         let started = Instant::now();
         loop {
-            let text = read_metrics(port).map_err(|error| {
-                CommandError::Failed(format!("cannot read the guest's /metrics: {error}"))
-            })?;
+            let text = client.metrics()?;
             let figure = |name: &str| {
                 let line = text
                     .lines()
@@ -200,18 +243,8 @@ impl Figures {
     }
 }
 
-fn read_metrics(port: u16) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    let path = paths::METRICS;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: guest\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
-}
-
-fn report(load: Load, times: &Times, seconds: f64, before: &Figures, after: &Figures) -> Outcome {
+fn report(load: Load, tally: &Tally, seconds: f64, before: &Figures, after: &Figures) -> Outcome {
+    let times = &tally.times;
     let answered: usize = times.values().map(Vec::len).sum();
     let summaries = times.get(&Kind::Summary).map_or(0, Vec::len) as u64;
     let finished = after.finished - before.finished;
@@ -219,13 +252,16 @@ fn report(load: Load, times: &Times, seconds: f64, before: &Figures, after: &Fig
     let success = answered == load.requests
         && finished == summaries
         && after.cancelled == before.cancelled
-        && is_flat;
+        && is_flat
+        && own_is_flat(tally);
     let mut text = format!(
         "{answered} of {} requests answered in {seconds:.1} s, {} at a time, {:.1} a second\n\
-         {finished} jobs ended for {summaries} summaries, each with the answer that its text has alone\n",
+         {finished} jobs ended for {summaries} summaries, each with the answer that its text has alone\n\
+         {} times a client had keys that were gone, and got new ones\n",
         load.requests,
         load.connections,
         answered as f64 / seconds,
+        tally.renewals,
     );
     let mut kinds = Vec::new();
     for (kind, times) in times {
@@ -245,7 +281,21 @@ fn report(load: Load, times: &Times, seconds: f64, before: &Figures, after: &Fig
         if is_flat { "flat" } else { "NOT FLAT" },
         after.gap_ms,
     );
+    if let (Some(half), Some(end)) = (tally.own_bytes_at_half, tally.own_bytes_at_end) {
+        text += &format!(
+            "this program with its clients, and its relay if there is one: {} KiB after half of the requests, {} at the \
+             end ({})\n",
+            half >> 10,
+            end >> 10,
+            if own_is_flat(tally) {
+                "flat"
+            } else {
+                "NOT FLAT"
+            },
+        );
+    }
     let json = json!({
+        "renewals": tally.renewals, "own_bytes_at_half": tally.own_bytes_at_half, "own_bytes_at_end": tally.own_bytes_at_end,
         "requests": load.requests, "connections": load.connections, "answered": answered, "seconds": seconds,
         "kinds": kinds, "jobs_finished": finished, "heap_before_bytes": before.heap_bytes,
         "heap_after_bytes": after.heap_bytes, "poll_gap_ms_max": after.gap_ms,
@@ -254,6 +304,13 @@ fn report(load: Load, times: &Times, seconds: f64, before: &Figures, after: &Fig
         text,
         json,
         success,
+    }
+}
+
+fn own_is_flat(tally: &Tally) -> bool {
+    match (tally.own_bytes_at_half, tally.own_bytes_at_end) {
+        (Some(half), Some(end)) => end <= half + OWN_TOLERANCE_BYTES,
+        _ => true,
     }
 }
 
@@ -281,27 +338,34 @@ mod tests {
             connections: 2,
             summary_every: 2,
         };
-        let times = |summaries| {
-            BTreeMap::from([
+        let tally = |summaries, own_bytes_at_end| Tally {
+            times: BTreeMap::from([
                 (Kind::Models, vec![1.0, 2.0]),
                 (Kind::Summary, vec![5.0; summaries]),
-            ])
+            ]),
+            renewals: 9,
+            own_bytes_at_half: Some(50 << 20),
+            own_bytes_at_end: Some(own_bytes_at_end),
         };
-        let run = |summaries, finished, heap| {
-            report(
-                load,
-                &times(summaries),
-                2.0,
-                &figures(1, 1 << 20),
-                &figures(finished, heap),
-            )
-            .success
+        let of = |tally: &Tally, finished, heap| {
+            let (before, after) = (figures(1, 1 << 20), figures(finished, heap));
+            report(load, tally, 2.0, &before, &after)
         };
+        let run =
+            |summaries, finished, heap| of(&tally(summaries, 51 << 20), finished, heap).success;
         assert!(run(2, 3, 1 << 20));
         assert!(!run(1, 2, 1 << 20), "one is lost");
         assert!(!run(2, 4, 1 << 20), "one is answered twice");
         assert!(!run(2, 3, 2 << 20), "the heap has grown");
-        let text = report(load, &times(2), 2.0, &figures(1, 0), &figures(3, 0)).text;
+        let grown = of(&tally(2, 60 << 20), 3, 1 << 20);
+        assert!(!grown.success, "this program has grown");
+        assert!(
+            grown.text.contains("61440 at the end (NOT FLAT)"),
+            "{}",
+            grown.text
+        );
+        let text = of(&tally(2, 51 << 20), 3, 1 << 20).text;
+        assert!(text.contains("9 times a client had keys"), "{text}");
         assert!(
             text.contains("p50 5.0 ms, p99 5.0 ms") && text.contains("2.0 a second"),
             "{text}"

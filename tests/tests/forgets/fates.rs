@@ -77,12 +77,12 @@ impl<'r> Subject<'r> {
         self.memory()
     }
 
-    fn reference(&self, told: &Request) -> Reference {
-        reference::answer(&self.pack, told)
+    pub(crate) fn reference(&self, told: &Request) -> Reference {
+        reference::summary(&self.pack, told)
     }
 }
 
-fn wait_for(port: u16, name: &str, wanted: impl Fn(u64) -> bool) {
+pub(crate) fn wait_for(port: u16, name: &str, wanted: impl Fn(u64) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !wanted(metric(port, name)) {
         assert!(
@@ -96,14 +96,19 @@ fn wait_for(port: u16, name: &str, wanted: impl Fn(u64) -> bool) {
 
 /// A request on its way, and the connection that it went over.
 fn begin(port: u16, sealed: &[u8]) -> TcpStream {
+    begin_as(port, media::OHTTP_REQUEST, sealed)
+}
+
+/// The same with the media type of another form.
+pub(crate) fn begin_as(port: u16, media_type: &str, sealed: &[u8]) -> TcpStream {
     let mut stream = connect(port);
-    let bytes = post_bytes(paths::OHTTP_GATEWAY, media::OHTTP_REQUEST, sealed);
+    let bytes = post_bytes(paths::OHTTP_GATEWAY, media_type, sealed);
     send(&mut stream, &bytes);
     stream
 }
 
 /// Senders and texts: every eight bytes of them, those of the filling too.
-fn add_text(secrets: &mut Secrets, fate: &str, told: &Request) {
+pub(crate) fn add_text(secrets: &mut Secrets, fate: &str, told: &Request) {
     for message in &told.messages {
         for text in [&message.from, &message.text] {
             secrets.add(&format!("{fate}: text"), text.as_bytes());
@@ -111,13 +116,13 @@ fn add_text(secrets: &mut Secrets, fate: &str, told: &Request) {
     }
 }
 
-fn add_exchange(secrets: &mut Secrets, fate: &str, exchange: &KnownExchange) {
+pub(crate) fn add_exchange(secrets: &mut Secrets, fate: &str, exchange: &KnownExchange) {
     for (name, bytes) in exchange.secrets() {
         secrets.add(&format!("{fate}: {name}"), bytes);
     }
 }
 
-fn add_reference(secrets: &mut Secrets, fate: &str, reference: &Reference) {
+pub(crate) fn add_reference(secrets: &mut Secrets, fate: &str, reference: &Reference) {
     secrets.add_tokens(&format!("{fate}: tokens of the prompt"), &reference.prompt);
     secrets.add_tokens(&format!("{fate}: tokens of the answer"), &reference.answer);
     secrets.add_numbers(&format!("{fate}: logits"), &reference.logits);
@@ -138,7 +143,7 @@ pub(crate) fn answered(subject: &mut Subject<'_>, secrets: &mut Secrets, before:
 }
 
 /// A request that the model says much to: its answer is there to be looked at for a while.
-fn long_answer(subject: &Subject<'_>) -> (Request, Reference) {
+pub(crate) fn long_answer(subject: &Subject<'_>) -> (Request, Reference) {
     let mut tries = (0..100).map(|_| {
         let told = thread(Style::Bullets, 4, 400);
         let reference = subject.reference(&told);
@@ -215,7 +220,7 @@ fn answer(subject: &Subject<'_>, secrets: &mut Secrets, told: &Request, referenc
     secrets.add(&format!("{fate}: answer"), &response.content);
 }
 
-fn open(exchange: &mut KnownExchange, body: &[u8]) -> bhttp::Response {
+pub(crate) fn open(exchange: &mut KnownExchange, body: &[u8]) -> bhttp::Response {
     let opened = exchange.open(body);
     bhttp::Response::decode(&opened, &bhttp::Limits::DEFAULT).expect("binary HTTP")
 }

@@ -6,6 +6,7 @@ mod epochs;
 mod fates;
 mod memory;
 mod reference;
+mod streams;
 mod wire;
 
 use std::ops::Range;

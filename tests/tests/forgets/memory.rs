@@ -7,6 +7,7 @@ use cloister_tests::secrets::Secrets;
 use xtask::qemu::GuestOptions;
 
 use crate::fates::{Subject, answered, broken_off, left, refused};
+use crate::streams::{rewritten, streamed};
 use crate::{alone, emulated, plain};
 
 #[test]
@@ -32,6 +33,8 @@ fn forgets(options: &GuestOptions, ranges: &[Range<u64>]) {
     left(&mut subject, &mut secrets);
     refused(&subject, &mut secrets);
     broken_off(&subject, &mut secrets);
+    rewritten(&subject, &mut secrets);
+    streamed(&mut subject, &mut secrets, &before);
 
     let after = subject.rest();
     let secrets = secrets.without(&before);

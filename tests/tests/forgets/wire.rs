@@ -10,6 +10,7 @@ use cloister_tests::{private_keys, raw};
 
 use crate::canary::canary;
 use crate::fates::{Subject, answered, broken_off, left, refused};
+use crate::streams::{rewritten, streamed};
 use crate::{alone, plain};
 
 /// The client, as the guest sees it.
@@ -31,6 +32,8 @@ fn nothing_of_a_request_leaves_the_guest_in_the_clear() {
     left(&mut subject, &mut secrets);
     refused(&subject, &mut secrets);
     broken_off(&subject, &mut secrets);
+    rewritten(&subject, &mut secrets);
+    streamed(&mut subject, &mut secrets, &before);
     for key in private_keys::find(&subject.memory(), &subject.keys, &subject.pack) {
         secrets.add(key.name, &key.bytes);
     }

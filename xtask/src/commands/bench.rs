@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cloister_client::Client;
+use cloister_client::{Client, Way, relay};
 use cloister_emulator::statistics::Statistics;
 use cloister_protocol::api::summarize::Style;
 use serde_json::{Value, json};
@@ -15,7 +15,9 @@ use crate::attestation;
 use crate::cli::{BenchArgs, BenchSubject, Outcome};
 use crate::engine_bench;
 use crate::example;
-use crate::image_build;
+use crate::guest_build::Environment;
+use crate::image_build::{self, ImageInputs};
+use crate::local_relay::LocalRelay;
 use crate::models::ModelChoice;
 use crate::pack_bench;
 use crate::progress::Phase;
@@ -240,11 +242,23 @@ fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comman
 
 /// Many requests to a guest.
 fn service(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
+    if arguments.relay && arguments.serving.tls {
+        LocalRelay::check("https://127.0.0.1").map_err(|reason| {
+            CommandError::Usage(format!("--relay does not go with --tls: {reason}"))
+        })?;
+    }
     let cpus = one(&arguments.threads, "--threads")?;
     let platform = platform(workspace, arguments.tee)?;
     let qemu = Qemu::find_or_install()?;
-    let folder = workspace.cloister().join("bench-image/fixture");
-    let image = image_build::build(workspace, &ModelChoice::Fixture, &folder)?;
+    let folder = workspace.cloister().join("bench-image/service");
+    let inputs = ImageInputs {
+        model: &ModelChoice::Fixture,
+        log_policy: None,
+        token_issuer: None,
+        serving: arguments.serving.into(),
+        environment: Environment::of_this_process(),
+    };
+    let image = image_build::build_from(workspace, &inputs, &folder)?;
     let options = GuestOptions {
         cpus,
         ..image.guest_options(platform.clone())
@@ -252,18 +266,46 @@ fn service(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
     let policy = attestation::policy(&platform, &image, cpus, None)?;
     let mut guest = Guest::start(&qemu, &options)?;
     guest.wait_ready(READY_TIMEOUT)?;
+    let relay = arguments.relay.then(|| {
+        // To the relay, all clients of this program are one.
+        let limits = relay::Limits {
+            requests_per_client: 0,
+            ..relay::Limits::default()
+        };
+        LocalRelay::start_with(&guest.url(), limits).map_err(CommandError::Failed)
+    });
+    let relay = relay.transpose()?;
+    let way = Way {
+        relay: relay.as_ref().map(LocalRelay::url),
+        ..Way::direct(&guest.url())
+    };
     let load = Load {
         requests: arguments.requests as usize,
         connections: arguments.connections as usize,
         summary_every: arguments.summary_every as usize,
     };
-    let mut outcome = service_bench::run(&guest, &policy, load)?;
+    let mut outcome = service_bench::run(&way, &policy, load)?;
+    let serving = arguments.serving;
     outcome.text = format!(
-        "Guest with fixture and {cpus} virtual CPUs on platform {}, {}:\n{}",
+        "Guest with fixture and {cpus} virtual CPUs on platform {}, {}; {}, key epochs of {} s{}:\n{}",
         platform.name(),
         platform.accelerator().describe(),
+        if serving.tls { "TLS" } else { "plain HTTP" },
+        serving.epoch_s,
+        if arguments.relay {
+            ", through a relay"
+        } else {
+            ""
+        },
         outcome.text
     );
+    for (name, value) in [
+        ("relay", json!(arguments.relay)),
+        ("tls", json!(serving.tls)),
+        ("epoch_s", json!(serving.epoch_s)),
+    ] {
+        outcome.json[name] = value;
+    }
     Ok(outcome)
 }
 
