@@ -1,6 +1,7 @@
 //! The guest's TLS, in this process, with clients of other people: OpenSSL and curl; and with our own.
 
 mod host;
+mod relayed;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
