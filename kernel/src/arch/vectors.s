@@ -55,25 +55,26 @@ vmm_communication:
     subq $512, %rsp
     andq $-16, %rsp
     fxsave64 (%rsp)
+    # The handler would save these on its stack.
     xorl %ebp, %ebp
+    xorl %r12d, %r12d
+    xorl %r13d, %r13d
+    xorl %r14d, %r14d
+    xorl %r15d, %r15d
     call vmm_communication_entry
     fxrstor64 (%rsp)
+    # Registers may hold keys: nothing of them stays here.
+    movq %rsp, %rdi
+    movq %rbx, %rcx
+    subq %rsp, %rcx
+    shrq $3, %rcx
+    xorl %eax, %eax
+    rep stosq
     movq %rbx, %rsp
-    popq %rax
-    popq %rbx
-    popq %rcx
-    popq %rdx
-    popq %rsi
-    popq %rdi
-    popq %rbp
-    popq %r8
-    popq %r9
-    popq %r10
-    popq %r11
-    popq %r12
-    popq %r13
-    popq %r14
-    popq %r15
+    .irp register, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15
+    popq %\register
+    movq $0, -8(%rsp)
+    .endr
     addq $16, %rsp                      # vector and error code
     iretq
 .popsection
