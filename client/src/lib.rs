@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod clock;
 pub mod command;
 pub mod events;
 pub mod follow;

@@ -6,8 +6,8 @@ use cloister_transparency::{KeyType, Policy as TlogPolicy, VerifierKey};
 use cloister_verifier::{LogPolicy, LogView, Policy};
 use serde::Deserialize;
 
+use crate::clock;
 use crate::log_view::read_log_view;
-use crate::policy::now_s;
 use crate::policy_arguments::{PolicyError, read};
 use crate::remote_log::LogLocation;
 
@@ -64,7 +64,7 @@ impl LogToRead {
     /// Reads it, by the log policy of `policy`.
     pub(crate) fn read(&self, policy: &Policy) -> Result<LogView, PolicyError> {
         let log = policy.log.as_ref().ok_or(PolicyError::NoPolicyForLog)?;
-        let now_s = now_s().ok_or(PolicyError::Clock)?;
+        let now_s = clock::known_s().ok_or(PolicyError::Clock)?;
         let state = self.state.as_deref();
         Ok(read_log_view(&self.location, log, state, now_s)?)
     }

@@ -10,7 +10,6 @@ use cloister_transparency::{Checkpoint, Freshness, Policy, VerifierKey};
 use cloister_verifier::policy::CLOCK_SKEW_S;
 
 use crate::follow::{FollowError, Followed, ViewEntry, follow};
-use crate::policy;
 use crate::remote_log::LogLocation;
 
 pub(crate) use command::help;
@@ -107,9 +106,4 @@ pub fn look(
         alarms,
         unreachable,
     }
-}
-
-/// Seconds since 1970; a clock that is before is taken for 1970.
-fn now_s() -> u64 {
-    policy::now_s().unwrap_or(0)
 }

@@ -1,7 +1,6 @@
 //! What a client accepts as proof that it talks to the right program on the right machine.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use crate::clock;
 use cloister_protocol::evidence::{Enclosures, Evidence, Kind, NONCE_BYTES};
 use cloister_protocol::keyconfig::KeyConfigList;
 use cloister_verifier::carrier::{Carried, CarrierError};
@@ -210,7 +209,7 @@ impl Policy {
             release: release(&evidence.enclosures),
         };
         let context = Context {
-            now_s: now_s(),
+            now_s: clock::known_s(),
             nonce,
             key_configs: Some(&evidence.key_configs),
             tls_public_key,
@@ -232,12 +231,6 @@ fn release(enclosures: &Enclosures) -> Option<Release> {
         note: release_note.clone(),
         proof: release_proof.clone(),
     })
-}
-
-/// Seconds since 1970 by this machine's clock.
-pub(crate) fn now_s() -> Option<u64> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.ok().map(|since| since.as_secs())
 }
 
 #[cfg(test)]

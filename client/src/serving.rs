@@ -1,5 +1,6 @@
 //! What every server of this crate shares: connections with limits, replies, and an end that lets requests end first.
 
+mod listen;
 pub(crate) mod reply;
 mod stall;
 mod stop;
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+pub(crate) use listen::{ListenError, listen, say};
 use stall::Stalling;
 pub use stop::Stop;
 pub(crate) use stop::{one_thread, threads};

@@ -4,8 +4,8 @@ mod issuer;
 mod wallet;
 
 use std::path::PathBuf;
-use std::time::SystemTime;
 
+use crate::clock::now_s;
 use cloister_protocol::api::problem::{Problem, TOKEN_INVALID, TOKEN_REQUIRED, TOKEN_SPENT};
 use cloister_protocol::bhttp::{self, BhttpError};
 use cloister_tokens::Token;
@@ -184,9 +184,4 @@ fn read_challenge(answer: &bhttp::Response) -> Result<Option<(Offer, String)>, P
     let offer =
         offer.ok_or_else(|| PurseError::Challenge("it has no challenge of type 2".into()))?;
     Ok(Some((offer, kind)))
-}
-
-fn now_s() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }

@@ -9,7 +9,8 @@ use cloister_verifier::{Appraisal, Context, Release, appraise};
 use serde_json::json;
 
 use crate::client::{self, ClientError};
-use crate::policy::{self, Policy, Refusal};
+use crate::clock;
+use crate::policy::{Policy, Refusal};
 use crate::policy_arguments::{self, PolicyArguments, PolicyError};
 use crate::way::Way;
 
@@ -196,7 +197,7 @@ fn appraise_report(
         ..policy.snp
     };
     let context = Context {
-        now_s: policy::now_s(),
+        now_s: clock::known_s(),
         log_view: policy.log_view.as_ref(),
         ..Context::default()
     };

@@ -25,6 +25,11 @@ use cloister_tokens::request::{REQUEST_TYPE, RESPONSE_TYPE};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 
+#[path = "common/running.rs"]
+mod running;
+
+use running::Running;
+
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The files of an issuer, and its server.
@@ -511,28 +516,12 @@ fn a_deployment_with_the_commands() {
         String::from_utf8_lossy(&added.stderr)
     );
     std::fs::copy(key_file(), path("key")).expect("copied");
-    let mut issuer = cloister()
-        .args([
-            "issuer",
-            "--listen",
-            "127.0.0.1:0",
-            "--clients",
-            &path("clients"),
-            "--key",
-            &path("key"),
-            "--json",
-        ])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("it starts");
-    let mut line = String::new();
-    let out = issuer.stdout.take().expect("piped");
-    BufReader::new(out)
-        .read_line(&mut line)
-        .expect("a document");
-    let document: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-    let url = document["url"].as_str().expect("an address").to_owned();
+    let issuer = Running::start(
+        cloister()
+            .args(["issuer", "--listen", "127.0.0.1:0", "--json"])
+            .args(["--clients", &path("clients"), "--key", &path("key")]),
+    );
+    let url = issuer.said("url").to_owned();
 
     let server = Server::start();
     std::fs::write(path("messages.json"), br#"[{"from":"Ana","text":"Hi"}]"#).expect("written");
@@ -575,13 +564,6 @@ fn a_deployment_with_the_commands() {
     let (status, said) = ask(&["--tokens", &path("tokens")]);
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("there is none in"), "{said}");
-    let kill = std::process::Command::new("kill")
-        .arg(issuer.id().to_string())
-        .status();
-    assert!(kill.expect("it runs").success());
-    assert_eq!(
-        issuer.wait().expect("it ends").code(),
-        Some(0),
-        "SIGTERM is a graceful end"
-    );
+    let (status, _) = issuer.terminate();
+    assert_eq!(status.code(), Some(0), "SIGTERM is a graceful end");
 }

@@ -26,7 +26,7 @@ impl LocalRelay {
     /// # Errors
     /// Those of [`LocalRelay::start`].
     pub fn start_with(gateway: &str, limits: Limits) -> Result<Self, String> {
-        let gateway = origin(gateway)?;
+        let gateway: Origin = gateway.parse().map_err(|error| format!("{error}"))?;
         let no_port = |error| format!("no port of 127.0.0.1 for the relay: {error}");
         let listener = TcpListener::bind("127.0.0.1:0").map_err(no_port)?;
         let address = listener.local_addr().map_err(no_port)?;
@@ -46,22 +46,10 @@ impl LocalRelay {
         })
     }
 
-    /// Whether there can be a relay for a server at an address of this kind.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn check(gateway: &str) -> Result<(), String> {
-        origin(gateway).map(drop)
-    }
-
     /// Where it is.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
-}
-
-fn origin(gateway: &str) -> Result<Origin, String> {
-    gateway.parse().map_err(|error| format!("{error}"))
 }
 
 impl Drop for LocalRelay {

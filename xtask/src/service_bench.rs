@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::cli::Outcome;
 use crate::commands::CommandError;
+use crate::engine_bench::worker::memory;
 use crate::progress::Phase;
 use crate::statistics::quantile;
 
@@ -131,12 +132,7 @@ struct Tally {
 
 /// Memory that this program has resident.
 fn own_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib << 10)
+    memory().ok().map(|memory| memory.resident_bytes)
 }
 
 /// One client among others.

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use cloister_tokens::issuer::IssuerKey;
 use cloister_transparency::key_file::KeyFileError;
@@ -13,8 +12,9 @@ use serde_json::json;
 use super::clients::{Clients, ClientsError, new_credential};
 use super::key::{description_path, generate_key, load_key};
 use super::serve::{Issuer, Outcome, REQUEST_PATH, serve};
+use crate::clock::now_s;
 use crate::keys::{self, KeyArgumentError};
-use crate::serving::Stop;
+use crate::serving::{ListenError, Stop, listen};
 
 /// What `cloister issuer --help` ends with.
 pub(crate) fn help() -> &'static str {
@@ -88,11 +88,8 @@ pub(crate) enum IssuerCommandError {
         "two keys have ids that end in the same byte, so that requests cannot tell them apart; make another key"
     )]
     SameId,
-    #[error("cannot listen at {address}: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("cannot serve: {0}")]
     Serve(io::Error),
 }
@@ -118,16 +115,12 @@ pub(crate) fn run(arguments: &IssuerArguments) -> Result<(), IssuerCommandError>
         return Ok(());
     }
     let keys = open_keys(arguments)?;
-    let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let clients = Clients::open(&arguments.clients, now_s.map_or(0, |since| since.as_secs()))?;
+    let clients = Clients::open(&arguments.clients, now_s())?;
     // clap demands it.
     let address = arguments
         .listen
         .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-    let listening = TcpListener::bind(address)
-        .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-    let (listener, address) =
-        listening.map_err(|source| IssuerCommandError::Listen { address, source })?;
+    let (listener, address) = listen(address)?;
     let stop = Stop::new();
     stop.at_signals().map_err(IssuerCommandError::Serve)?;
     announce(arguments, address, &keys, clients.count()).map_err(IssuerCommandError::Serve)?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cloister_tokens::directory::{self, Directory};
 use cloister_tokens::issuer::IssuerKey;
@@ -18,6 +18,7 @@ use hyper::{HeaderMap, Method, Request};
 use rand_core::UnwrapErr;
 
 use super::clients::bearer;
+use crate::clock::now_s;
 use crate::serving::reply::{Content, Reply, not_allowed, problem, read_body, whole};
 use crate::serving::{self, Limits, Service, Stop};
 
@@ -243,10 +244,4 @@ impl Refused {
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-fn now_s() -> u64 {
-    // A clock before 1970 is 0.
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }

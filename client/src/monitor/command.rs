@@ -8,7 +8,8 @@ use cloister_transparency::policy::PolicyError;
 use cloister_transparency::{Checkpoint, Policy, VerifierKey};
 use serde_json::Value;
 
-use super::{Alarm, Look, StateError, Watch, look, now_s, print, read_state, write_state};
+use super::{Alarm, Look, StateError, Watch, look, print, read_state, write_state};
+use crate::clock::now_s;
 use crate::keys::{self, KeyArgumentError};
 use crate::remote_log::LogLocation;
 use crate::witness::Stop;

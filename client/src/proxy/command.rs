@@ -1,7 +1,7 @@
 //! `cloister proxy`.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,11 +18,13 @@ use super::upstream::Upstream;
 use crate::client::{self, ClientError};
 use crate::policy::Policy;
 use crate::policy_arguments::{self, PolicyArguments, PolicyError};
-use crate::serving::{self, Stop};
+use crate::serving::{self, ListenError, Stop, say};
 use crate::transport::TransportError;
 use crate::upstream::{Origin, OriginError, Pool, PoolLimits};
 use crate::way::Way;
 
+/// Its name in what it says.
+const NAME: &str = "proxy";
 /// Requests to the server at once; others wait.
 const REQUESTS: usize = 16;
 /// How long they wait before they are answered 429.
@@ -102,11 +104,8 @@ pub(crate) enum ProxyCommandError {
         "{0} is reached from other machines, and what they send would travel in the clear; add --allow-remote if that is meant"
     )]
     Remote(SocketAddr),
-    #[error("cannot listen at {address}: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("{path}: {reason}")]
     ApiKey { path: PathBuf, reason: String },
     #[error(transparent)]
@@ -139,12 +138,7 @@ pub(crate) fn run(arguments: &Arc<ProxyArguments>) -> Result<(), ProxyCommandErr
     }
     // What is wrong with the policy's files is said now.
     let proxy = Arc::new(proxy(arguments, arguments.policy()?)?);
-    let listening = TcpListener::bind(arguments.listen)
-        .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-    let (listener, address) = listening.map_err(|source| ProxyCommandError::Listen {
-        address: arguments.listen,
-        source,
-    })?;
+    let (listener, address) = serving::listen(arguments.listen)?;
     let stop = Stop::new();
     stop.at_signals().map_err(ProxyCommandError::Serve)?;
     let limits = serving::Limits {
@@ -170,7 +164,7 @@ pub(crate) fn run(arguments: &Arc<ProxyArguments>) -> Result<(), ProxyCommandErr
     // A look at evidence that is under way has had its time.
     runtime.shutdown_background();
     outcome?;
-    say(arguments.json, "stopped", "stopped");
+    say(NAME, arguments.json, "stopped", "stopped");
     Ok(())
 }
 
@@ -196,7 +190,7 @@ async fn keep_fresh(proxy: Arc<Proxy>, is_json: bool) {
                 true => "refused",
                 false => "not-renewed",
             };
-            say(is_json, event, failure.message());
+            say(NAME, is_json, event, failure.message());
             tokio::time::sleep(RETRY_EVERY).await;
         }
     }
@@ -290,13 +284,4 @@ fn announce(arguments: &ProxyArguments, address: SocketAddr, notice: &str) -> io
     let mut out = io::stdout().lock();
     writeln!(out, "{document}")?;
     out.flush()
-}
-
-/// Nobody may be reading; that is no reason to stop.
-fn say(is_json: bool, event: &str, text: &str) {
-    let mut err = io::stderr().lock();
-    let _ = match is_json {
-        true => writeln!(err, "{}", json!({ "event": event, "message": text })),
-        false => writeln!(err, "cloister proxy: {text}"),
-    };
 }

@@ -8,7 +8,8 @@ use cloister_protocol::ohttp;
 
 use super::failure::Failure;
 use crate::client::Accepted;
-use crate::policy::{Attestation, now_s};
+use crate::clock::now_s;
+use crate::policy::Attestation;
 use crate::tls::KeyDigest;
 
 /// How long before the end of their epoch keys are renewed.
@@ -43,7 +44,7 @@ impl Session {
             attestation: accepted.attestation,
             tls_key: accepted.tls_key,
             epoch,
-            renew_at: Instant::now() + lifetime(epoch, now_s().unwrap_or(0)),
+            renew_at: Instant::now() + lifetime(epoch, now_s()),
         }
     }
 

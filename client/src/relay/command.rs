@@ -1,16 +1,19 @@
 //! `cloister relay`.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::event::Event;
 use super::serve::{Limits, Relay};
-use crate::serving::Stop;
+use crate::serving::{ListenError, Stop, listen, say};
 use crate::tls::KeyDigest;
 use crate::upstream::{Origin, OriginError};
+
+/// Its name in what it says.
+const NAME: &str = "relay";
 
 /// What `cloister relay --help` ends with.
 pub(crate) fn help() -> &'static str {
@@ -94,11 +97,8 @@ fn seconds() -> clap::builder::RangedU64ValueParser {
 /// Why there is no relay.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RelayCommandError {
-    #[error("cannot listen at {address}: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("cannot serve: {0}")]
     Serve(io::Error),
     #[error("--gateway-key is for a gateway with https://, and {0} has no TLS")]
@@ -137,18 +137,12 @@ pub(crate) fn run(arguments: &RelayArguments) -> Result<(), RelayCommandError> {
     let metrics_address = metrics.as_ref().map(|(_, address)| *address);
     announce(arguments, address, metrics_address).map_err(RelayCommandError::Serve)?;
     let is_json = arguments.json;
-    let report = move |event: &Event| say(is_json, event.name(), &event.to_string());
+    let report = move |event: &Event| say(NAME, is_json, event.name(), &event.to_string());
     let metrics = metrics.map(|(listener, _)| listener);
     let served = relay.serve(listener, metrics, &stop, report);
     served.map_err(RelayCommandError::Serve)?;
-    say(is_json, "stopped", "stopped");
+    say(NAME, is_json, "stopped", "stopped");
     Ok(())
-}
-
-fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RelayCommandError> {
-    TcpListener::bind(address)
-        .and_then(|listener| listener.local_addr().map(|bound| (listener, bound)))
-        .map_err(|source| RelayCommandError::Listen { address, source })
 }
 
 fn announce(
@@ -174,13 +168,4 @@ fn announce(
     let mut out = io::stdout().lock();
     writeln!(out, "{document}")?;
     out.flush()
-}
-
-/// Nobody may be reading; that is no reason to stop.
-fn say(is_json: bool, event: &str, text: &str) {
-    let mut err = io::stderr().lock();
-    let _ = match is_json {
-        true => writeln!(err, "{}", json!({ "event": event, "message": text })),
-        false => writeln!(err, "cloister relay: {text}"),
-    };
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use cloister_transparency::command_signer::CommandSigner;
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::serve::{Exchange, serve};
 use crate::keys::{self, KeyArgumentError};
-use crate::serving::Stop;
+use crate::serving::{ListenError, Stop, listen};
 
 /// What `cloister witness --help` ends with.
 pub(crate) fn help() -> &'static str {
@@ -83,11 +83,8 @@ pub(crate) enum WitnessCommandError {
     Kind { path: PathBuf, error: WitnessError },
     #[error("no log to witness: the policy names none")]
     NoLogs,
-    #[error("cannot listen at {address}: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("cannot serve: {0}")]
     Serve(io::Error),
 }
@@ -107,12 +104,7 @@ pub(crate) fn run(arguments: &WitnessArguments) -> Result<(), WitnessCommandErro
         path: arguments.key.clone(),
         error,
     })?;
-    let listening = TcpListener::bind(arguments.listen)
-        .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-    let (listener, address) = listening.map_err(|source| WitnessCommandError::Listen {
-        address: arguments.listen,
-        source,
-    })?;
+    let (listener, address) = listen(arguments.listen)?;
     let stop = Stop::new();
     stop.at_signals().map_err(WitnessCommandError::Serve)?;
     announce(arguments, address, &verifier, &logs).map_err(WitnessCommandError::Serve)?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cloister_transparency::witness::{
     AddCheckpoint, Answer, MAX_REQUEST_BYTES, Witness, WitnessStore,
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request};
 
+use crate::clock::now_s;
 use crate::serving::reply::{BodyError, Content, Reply, read_body, whole};
 use crate::serving::{self, Limits, Service, Stop};
 
@@ -175,12 +176,6 @@ fn exchange<E: fmt::Debug>(body: &[u8], answer: &Answer<E>) -> Exchange {
         }),
         outcome,
     }
-}
-
-fn now_s() -> u64 {
-    // A clock before 1970 is 0, which the witness refuses.
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 fn reply(status: u16, content_type: &'static str, body: &str) -> Reply {

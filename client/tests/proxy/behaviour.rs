@@ -43,7 +43,7 @@ fn answers_whole_and_streamed() {
     let server = Server::start();
     let proxy = Proxy::start(&server.url(), &[]);
     assert!(
-        proxy.document["notice"]
+        proxy.0.document["notice"]
             .as_str()
             .unwrap()
             .contains("NOT ATTESTED")
@@ -77,7 +77,7 @@ fn answers_whole_and_streamed() {
         );
     }
     assert_eq!(server.looks(), 1, "keys are kept");
-    assert_eq!(proxy.terminate().0, Some(0));
+    assert_eq!(proxy.0.terminate().0.code(), Some(0));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_server_that_is_not_there_yet_is_asked_later() {
     let url = format!("http://{}", closed.unwrap());
     let proxy = Proxy::start(&url, &[]);
     assert!(
-        proxy.document["notice"]
+        proxy.0.document["notice"]
             .as_str()
             .unwrap()
             .starts_with("NOT CHECKED YET")

@@ -8,6 +8,8 @@ mod process;
 #[path = "../relay/raw.rs"]
 #[expect(dead_code, reason = "the relay's tests need more of it")]
 mod raw;
+#[path = "../common/running.rs"]
+mod running;
 mod server;
 mod tls;
 #[path = "../relay/tls_front.rs"]

@@ -1,18 +1,16 @@
 //! The proxy's process.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use super::raw::{PATIENCE, read_message};
+use super::running::Running;
 
-/// A process that is killed when dropped.
-pub(crate) struct Proxy {
-    child: Child,
-    pub(crate) document: Value,
-}
+/// The process, and how it is asked.
+pub(crate) struct Proxy(pub(crate) Running);
 
 /// What it answers.
 pub(crate) struct Answer {
@@ -90,31 +88,17 @@ pub(crate) fn run(server: &str, more: &[&str]) -> Output {
 
 impl Proxy {
     pub(crate) fn start(server: &str, more: &[&str]) -> Self {
-        let mut child = command(server, more)
-            .arg("--insecure-no-attestation")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it is built");
-        let mut line = String::new();
-        let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
-        out.read_line(&mut line).expect("a line");
-        if line.is_empty() {
-            let mut errors = String::new();
-            let pipe = child.stderr.as_mut().expect("a pipe");
-            pipe.read_to_string(&mut errors).expect("text");
-            panic!("it did not start: {errors}");
-        }
-        let document = serde_json::from_str(&line).expect("one JSON document");
-        Self { child, document }
+        Self(Running::start(
+            command(server, more).arg("--insecure-no-attestation"),
+        ))
     }
 
     pub(crate) fn base_url(&self) -> &str {
-        self.document["base_url"].as_str().expect("an address")
+        self.0.said("base_url")
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
-        let url = self.document["url"].as_str().expect("an address");
+        let url = self.0.said("url");
         let stream = TcpStream::connect(url.strip_prefix("http://").expect("http"));
         let stream = stream.expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
@@ -144,23 +128,5 @@ impl Proxy {
     pub(crate) fn post(&self, path: &str, body: &str) -> Answer {
         let fields = "host: localhost\r\ncontent-type: application/json\r\n";
         self.exchange("POST", path, fields, body)
-    }
-
-    pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status();
-        assert!(sent.expect("kill is there").success());
-        let mut errors = String::new();
-        let pipe = self.child.stderr.as_mut().expect("a pipe");
-        pipe.read_to_string(&mut errors).expect("text");
-        (self.child.wait().expect("it ends").code(), errors)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // It has ended, or a test has failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

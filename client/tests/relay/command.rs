@@ -1,79 +1,41 @@
 //! `cloister relay` as a process.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use super::raw::{ANSWER, POST, RawGateway, answer, refusal};
+use super::running::Running;
 
-/// A process that is killed when dropped.
-pub(crate) struct Process {
-    child: Child,
-    document: Value,
-}
+/// The process, and how it is asked.
+pub(crate) struct Process(pub(crate) Running);
 
 pub(crate) fn start(gateway: &str, more: &[&str]) -> Process {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cloister"))
-        .args([
-            "relay",
-            "--listen",
-            "127.0.0.1:0",
-            "--gateway",
-            gateway,
-            "--json",
-        ])
-        .args(more)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it is built");
-    let mut line = String::new();
-    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
-    out.read_line(&mut line).expect("a line");
-    let document = serde_json::from_str(&line).expect("one JSON document");
-    Process { child, document }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloister"));
+    command
+        .args(["relay", "--listen", "127.0.0.1:0", "--json"])
+        .args(["--gateway", gateway])
+        .args(more);
+    Process(Running::start(&mut command))
 }
 
 impl Process {
     pub(crate) fn connect(&self, what: &str) -> TcpStream {
-        let url = self.document[what].as_str().expect("an address");
+        let url = self.0.said(what);
         let rest = url.strip_prefix("http://").expect("http");
         TcpStream::connect(rest.split('/').next().expect("a host")).expect("it listens")
     }
 
-    /// A member of the document.
-    pub(crate) fn said(&self, what: &str) -> &str {
-        self.document[what].as_str().expect("it is there")
-    }
-
     /// Memory that it has, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
+        let path = format!("/proc/{}/status", self.0.child.id());
         let status = std::fs::read_to_string(path).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let mut words = line.expect("a figure").split_whitespace();
         let digits = words.next().expect("a figure");
         digits.parse().expect("a number")
-    }
-
-    pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status();
-        assert!(sent.expect("kill is there").success());
-        let mut errors = String::new();
-        let pipe = self.child.stderr.as_mut().expect("a pipe");
-        pipe.read_to_string(&mut errors).expect("text");
-        (self.child.wait().expect("it ends").code(), errors)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It has ended, or a test has failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -81,7 +43,7 @@ impl Drop for Process {
 fn it_says_where_it_is_and_nothing_of_its_clients() {
     let gateway = RawGateway::answering(ANSWER);
     let process = start(&gateway.url(), &["--metrics", "127.0.0.1:0"]);
-    assert_eq!(process.document["gateway"], gateway.url());
+    assert_eq!(process.0.document["gateway"], gateway.url());
     let mut client = process.connect("url");
     let client_port = client.local_addr().expect("bound").port().to_string();
     client.write_all(POST.as_bytes()).expect("sent");
@@ -93,8 +55,8 @@ fn it_says_where_it_is_and_nothing_of_its_clients() {
         counters.contains("\ncloister_relay_answers_total{status=\"2xx\"} 1\n"),
         "{counters}"
     );
-    let (status, errors) = process.terminate();
-    assert_eq!(status, Some(0));
+    let (status, errors) = process.0.terminate();
+    assert_eq!(status.code(), Some(0));
     assert_eq!(errors, "{\"event\":\"stopped\",\"message\":\"stopped\"}\n");
     for text in [&counters, &errors] {
         assert!(
@@ -114,7 +76,7 @@ fn a_gateway_that_fails_is_said_once() {
         client.write_all(POST.as_bytes()).expect("sent");
         assert_eq!(refusal(&answer(&mut client)).0, 502);
     }
-    let (_, errors) = process.terminate();
+    let (_, errors) = process.0.terminate();
     let lines: Vec<Value> = errors
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))

@@ -11,6 +11,8 @@ mod interop;
 mod limits;
 mod raw;
 mod refusals;
+#[path = "../common/running.rs"]
+mod running;
 mod stopping;
 mod tls;
 #[expect(dead_code, reason = "the proxy's tests need more of it")]

@@ -165,8 +165,8 @@ fn the_command_takes_a_pin() {
     for (pin, status) in [(&key, 200), (&other, 502)] {
         let pin = digest(pin).to_string();
         let process = start(&front.url(), &["--gateway-key", &pin]);
-        assert_eq!(process.said("gateway"), front.url());
-        assert_eq!(process.said("gateway_key"), pin);
+        assert_eq!(process.0.said("gateway"), front.url());
+        assert_eq!(process.0.said("gateway_key"), pin);
         let mut client = process.connect("url");
         client.write_all(POST.as_bytes()).unwrap();
         let answer = answer(&mut client);
@@ -174,7 +174,7 @@ fn the_command_takes_a_pin() {
             answer.starts_with(&format!("HTTP/1.1 {status}")),
             "{answer}"
         );
-        let (_, errors) = process.terminate();
+        let (_, errors) = process.0.terminate();
         let is_told = errors.contains("\"event\":\"gateway-key\"");
         assert_eq!(is_told, status == 502, "{errors}");
         assert_eq!(

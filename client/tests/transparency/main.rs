@@ -3,6 +3,8 @@
 mod fixture;
 mod follow;
 mod monitor;
+#[path = "../common/running.rs"]
+mod running;
 mod site;
 mod witness;
 mod witness_command;

@@ -1,79 +1,34 @@
 //! `cloister witness` as a process.
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use cloister_client::witness::ask_witness;
 use cloister_transparency::note::Signature;
 use cloister_transparency::{KeyType, VerifierKey, key_file};
-use serde_json::Value;
 
 use super::fixture::{Log, filling, log_key};
+use super::running::Running;
 
-/// A process that is killed when dropped.
-struct Process {
-    child: Child,
-    out: BufReader<ChildStdout>,
-    document: Value,
-}
+/// The process, and how it is asked.
+struct Process(Running);
 
 impl Process {
     fn start(folder: &Path, more: &[&str]) -> Self {
-        let child = command(folder, more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut child = child.expect("it is built");
-        let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut line = String::new();
-        out.read_line(&mut line).expect("a line");
-        if line.is_empty() {
-            let mut errors = String::new();
-            let pipe = child.stderr.as_mut().expect("a pipe");
-            pipe.read_to_string(&mut errors).expect("text");
-            panic!("it did not start: {errors}");
-        }
-        let document = serde_json::from_str(&line).expect("JSON");
-        Self {
-            child,
-            out,
-            document,
-        }
+        Self(Running::start(&mut command(folder, more)))
     }
 
     fn key(&self) -> VerifierKey {
-        let text = self.document["verifier_key"].as_str().expect("a key");
+        let text = self.0.said("verifier_key");
         VerifierKey::parse(text).expect("a key")
     }
 
     fn ask(&self, log: &Log, known_size: u64) -> Vec<Signature> {
-        let url = self.document["url"].as_str().expect("an address");
+        let url = self.0.said("url");
         let mut request = |size| log.log.witness_request(size);
         let timeout = Duration::from_secs(60);
         ask_witness(url, &self.key(), timeout, known_size, &mut request).expect("cosigned")
-    }
-
-    /// Asks it to stop; gives its status and what it wrote to standard error.
-    fn terminate(mut self) -> (ExitStatus, String) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status();
-        assert!(sent.expect("kill is there").success());
-        let (mut out, mut errors) = (String::new(), String::new());
-        self.out.read_to_string(&mut out).expect("text");
-        assert_eq!(out, "", "one document only");
-        let pipe = self.child.stderr.as_mut().expect("a pipe");
-        pipe.read_to_string(&mut errors).expect("text");
-        (self.child.wait().expect("ended"), errors)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It has ended, or a test has failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -106,7 +61,7 @@ fn a_key_is_made_once_and_the_state_outlives_the_process() {
         ("witness.example", KeyType::CosignatureV1)
     );
     first.ask(&log, 0);
-    let (status, errors) = first.terminate();
+    let (status, errors) = first.0.terminate();
     assert_eq!(status.code(), Some(0), "{errors}");
     assert!(
         errors.contains("200 cosigned: log.example/releases, size 3"),
@@ -117,7 +72,7 @@ fn a_key_is_made_once_and_the_state_outlives_the_process() {
     let second = Process::start(root.path(), &generate);
     assert_eq!(second.key(), key);
     second.ask(&log, 0);
-    let (_, errors) = second.terminate();
+    let (_, errors) = second.0.terminate();
     assert!(errors.contains("409 the last size is 3"), "{errors}");
     assert!(errors.contains("size 8"), "{errors}");
 }
@@ -137,7 +92,7 @@ fn a_signing_command_signs() {
     let mut log = Log::new();
     log.append(&filling(0..3));
     assert_eq!(process.ask(&log, 0).len(), 1);
-    assert_eq!(process.terminate().0.code(), Some(0));
+    assert_eq!(process.0.terminate().0.code(), Some(0));
 }
 
 #[test]

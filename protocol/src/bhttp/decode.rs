@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 /// Framing indicator of an indeterminate-length request.
 const INDETERMINATE_REQUEST: u64 = 2;
 /// Framing indicator of an indeterminate-length response.
-const INDETERMINATE_RESPONSE: u64 = 3;
+pub(super) const INDETERMINATE_RESPONSE: u64 = 3;
 
 impl Request {
     /// Decodes a request, padding and all.

@@ -1,15 +1,12 @@
 //! Responses piece by piece: written in the indeterminate-length form (RFC 9292, section 3.2), read in either form as
 //! their bytes arrive.
 
-use super::decode::Head;
+use super::decode::{Head, INDETERMINATE_RESPONSE};
 use super::encode::put_status;
 use super::{BhttpError, Limit, Limits, Response};
 use crate::reader::{Reader, put_prefixed, put_varint};
 use alloc::vec::Vec;
 use zeroize::Zeroizing;
-
-/// Framing indicator of an indeterminate-length response.
-const INDETERMINATE_RESPONSE: u64 = 3;
 
 /// The end of a section of fields, or of the content.
 const TERMINATOR: u8 = 0;

@@ -21,6 +21,7 @@ use xtask::qemu::{Guest, GuestOptions};
 
 use crate::canary::{canary, thread};
 use crate::reference::{self, Reference};
+use crate::streams::{rewritten, streamed};
 
 /// Requests that are begun and left: more than are at work at one time.
 const LEFT: usize = 20;
@@ -128,8 +129,18 @@ pub(crate) fn add_reference(secrets: &mut Secrets, fate: &str, reference: &Refer
     secrets.add_numbers(&format!("{fate}: logits"), &reference.logits);
 }
 
+/// Requests of every fate, whose words, tokens and keys are added to `secrets`.
+pub(crate) fn every_fate(subject: &mut Subject<'_>, secrets: &mut Secrets, before: &[u8]) {
+    answered(subject, secrets, before);
+    left(subject, secrets);
+    refused(subject, secrets);
+    broken_off(subject, secrets);
+    rewritten(subject, secrets);
+    streamed(subject, secrets, before);
+}
+
 /// Requests that are answered, in parts too. In the middle of the first one the search finds what the guest works with.
-pub(crate) fn answered(subject: &mut Subject<'_>, secrets: &mut Secrets, before: &[u8]) {
+fn answered(subject: &mut Subject<'_>, secrets: &mut Secrets, before: &[u8]) {
     let (talkative, reference) = long_answer(subject);
     watch(subject, secrets, &talkative, &reference, before);
     answer(subject, secrets, &talkative, &reference);
@@ -226,7 +237,7 @@ pub(crate) fn open(exchange: &mut KnownExchange, body: &[u8]) -> bhttp::Response
 }
 
 /// Requests whose clients leave while they wait and while they are at work.
-pub(crate) fn left(subject: &mut Subject<'_>, secrets: &mut Secrets) {
+fn left(subject: &mut Subject<'_>, secrets: &mut Secrets) {
     let port = subject.port();
     let cancelled = metric(port, "cloister_jobs_cancelled_total");
     let told: Vec<Request> = (0..LEFT)
@@ -280,7 +291,7 @@ pub(crate) fn left(subject: &mut Subject<'_>, secrets: &mut Secrets) {
 }
 
 /// Requests that are refused, each for another reason.
-pub(crate) fn refused(subject: &Subject<'_>, secrets: &mut Secrets) {
+fn refused(subject: &Subject<'_>, secrets: &mut Secrets) {
     let word = canary();
     let inner = |method: &str, path: &str, media_type: &str, content: String| {
         let request =
@@ -375,7 +386,7 @@ pub(crate) fn refused(subject: &Subject<'_>, secrets: &mut Secrets) {
 }
 
 /// Requests that are cut at several bytes, and answers that are not read to their end.
-pub(crate) fn broken_off(subject: &Subject<'_>, secrets: &mut Secrets) {
+fn broken_off(subject: &Subject<'_>, secrets: &mut Secrets) {
     let told = thread(Style::Headline, 2, 4);
     let message = summarize_message(&told.to_json());
     let exchange = KnownExchange::seal(subject.key(), &message);

@@ -6,8 +6,7 @@ use cloister_tests::sealed::{self, summarize_message};
 use cloister_tests::secrets::Secrets;
 use xtask::qemu::GuestOptions;
 
-use crate::fates::{Subject, answered, broken_off, left, refused};
-use crate::streams::{rewritten, streamed};
+use crate::fates::{Subject, every_fate};
 use crate::{alone, emulated, plain};
 
 #[test]
@@ -29,12 +28,7 @@ fn forgets(options: &GuestOptions, ranges: &[Range<u64>]) {
     let before = subject.memory();
     let mut secrets = Secrets::new();
 
-    answered(&mut subject, &mut secrets, &before);
-    left(&mut subject, &mut secrets);
-    refused(&subject, &mut secrets);
-    broken_off(&subject, &mut secrets);
-    rewritten(&subject, &mut secrets);
-    streamed(&mut subject, &mut secrets, &before);
+    every_fate(&mut subject, &mut secrets, &before);
 
     let after = subject.rest();
     let secrets = secrets.without(&before);

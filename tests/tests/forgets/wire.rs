@@ -9,8 +9,7 @@ use cloister_tests::secrets::Secrets;
 use cloister_tests::{private_keys, raw};
 
 use crate::canary::canary;
-use crate::fates::{Subject, answered, broken_off, left, refused};
-use crate::streams::{rewritten, streamed};
+use crate::fates::{Subject, every_fate};
 use crate::{alone, plain};
 
 /// The client, as the guest sees it.
@@ -28,12 +27,7 @@ fn nothing_of_a_request_leaves_the_guest_in_the_clear() {
     let mut subject = Subject::boot(&options, &ranges);
     let before = subject.memory();
     let mut secrets = Secrets::spelled();
-    answered(&mut subject, &mut secrets, &before);
-    left(&mut subject, &mut secrets);
-    refused(&subject, &mut secrets);
-    broken_off(&subject, &mut secrets);
-    rewritten(&subject, &mut secrets);
-    streamed(&mut subject, &mut secrets, &before);
+    every_fate(&mut subject, &mut secrets, &before);
     for key in private_keys::find(&subject.memory(), &subject.keys, &subject.pack) {
         secrets.add(key.name, &key.bytes);
     }

@@ -37,16 +37,20 @@ pub fn run(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
             "--peer goes with `bench engine` only".to_owned(),
         ));
     }
+    let runs_here = matches!(
+        arguments.subject,
+        BenchSubject::Engine | BenchSubject::Pack | BenchSubject::Protocol
+    );
+    if runs_here && cfg!(debug_assertions) {
+        return in_release(workspace);
+    }
     let (name, outcome) = match arguments.subject {
-        BenchSubject::Engine if cfg!(debug_assertions) => return in_release(workspace),
         BenchSubject::Engine => {
             let folder = workspace.bench();
             let keep = |result: &Value| keep(&folder, "engine", result);
             ("engine", engine_bench::run(workspace, arguments, keep)?)
         }
-        BenchSubject::Pack if cfg!(debug_assertions) => return in_release(workspace),
         BenchSubject::Pack => ("pack", pack_bench::run(arguments)?),
-        BenchSubject::Protocol if cfg!(debug_assertions) => return in_release(workspace),
         BenchSubject::Protocol => ("protocol", protocol_bench::run(arguments)?),
         BenchSubject::Boot => ("boot", boot(workspace, arguments)?),
         BenchSubject::Guest => ("guest", guest(workspace, arguments)?),
@@ -242,11 +246,6 @@ fn guest(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comman
 
 /// Many requests to a guest.
 fn service(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, CommandError> {
-    if arguments.relay && arguments.serving.tls {
-        LocalRelay::check("https://127.0.0.1").map_err(|reason| {
-            CommandError::Usage(format!("--relay does not go with --tls: {reason}"))
-        })?;
-    }
     let cpus = one(&arguments.threads, "--threads")?;
     let platform = platform(workspace, arguments.tee)?;
     let qemu = Qemu::find_or_install()?;

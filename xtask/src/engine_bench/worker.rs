@@ -153,7 +153,8 @@ fn reply(message: &impl Serialize) -> Result<(), Failed> {
     written.map_err(|error| format!("standard output: {error}"))
 }
 
-fn memory() -> Result<Memory, Failed> {
+/// Memory of this program.
+pub(crate) fn memory() -> Result<Memory, Failed> {
     let path = "/proc/self/status";
     let status = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     memory_in(&status).ok_or_else(|| format!("{path} has no VmHWM and VmRSS"))
