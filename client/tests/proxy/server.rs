@@ -268,8 +268,8 @@ impl Shared {
         }
         let (nonce, mut sealer) = key.start(&mut UnwrapErr(SysRng));
         let head = "HTTP/1.1 200 OK\r\ncontent-type: message/ohttp-chunked-res\r\ntransfer-encoding: chunked\r\n\r\n";
-        out.write_all(head.as_bytes())?;
-        put_chunk(out, &nonce)?;
+        self.counted(out.write_all(head.as_bytes()))?;
+        self.counted(put_chunk(out, &nonce))?;
         let (mut rest, mut count) = (&message[..], 0);
         // A few empty ones at the end, as a bucket has.
         while end == End::Never || !rest.is_empty() || count < RECORDS {
@@ -279,10 +279,7 @@ impl Shared {
             let (record, taken) = records::encode(rest);
             rest = &rest[taken..];
             count += 1;
-            if put_chunk(out, &sealer.seal(&record[..]).unwrap()).is_err() {
-                self.cancelled.fetch_add(1, Ordering::SeqCst);
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
+            self.counted(put_chunk(out, &sealer.seal(&record[..]).unwrap()))?;
             thread::sleep(TICK);
         }
         let (record, _) = records::encode(b"");
@@ -290,6 +287,13 @@ impl Shared {
         out.write_all(b"0\r\n\r\n")?;
         self.completed.fetch_add(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// What cannot be written any more, from the first byte of an answer on, was ended by the client.
+    fn counted(&self, written: io::Result<()>) -> io::Result<()> {
+        written.inspect_err(|_| {
+            self.cancelled.fetch_add(1, Ordering::SeqCst);
+        })
     }
 }
 
