@@ -16,6 +16,7 @@ use getrandom::SysRng;
 use rand_core::{TryRng, UnwrapErr};
 use zeroize::Zeroizing;
 
+use crate::opening::OpeningError;
 use crate::policy::{Attestation, Policy, Refusal};
 use crate::stream::ReplyStream;
 use crate::summary_stream::SummaryStream;
@@ -91,6 +92,16 @@ pub enum ClientError {
     /// No randomness from the operating system.
     #[error("the operating system gives no random numbers: {0}")]
     Random(getrandom::Error),
+}
+
+impl From<OpeningError> for ClientError {
+    fn from(error: OpeningError) -> Self {
+        match error {
+            OpeningError::Chunks(error) => error.into(),
+            OpeningError::Record(error) => error.into(),
+            OpeningError::Message(error) => error.into(),
+        }
+    }
 }
 
 fn describe(problem: &Problem, sealed: bool) -> String {

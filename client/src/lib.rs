@@ -31,6 +31,7 @@ mod log_arguments;
 pub mod log_view;
 pub mod messages;
 pub mod monitor;
+mod opening;
 mod policy;
 mod policy_arguments;
 mod proxy;

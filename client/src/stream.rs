@@ -3,20 +3,16 @@
 use std::io::{self, Read};
 
 use cloister_protocol::bhttp;
-use cloister_protocol::bhttp::stream::ResponseReader;
 use cloister_protocol::ohttp::OhttpError;
-use cloister_protocol::ohttp::chunked::{Chunk, ResponseOpener};
-use cloister_protocol::records;
+use cloister_protocol::ohttp::chunked::ResponseOpener;
 use zeroize::Zeroizing;
 
 use crate::client::{self, ClientError};
+use crate::opening::Opening;
 use crate::transport::Streaming;
 
 /// What is read from the network at one time.
 const READ_BYTES: usize = 4 << 10;
-
-/// The most content of one answer. It is written at a kilobyte a second, so that this is hours.
-const MAX_CONTENT_BYTES: usize = 16 << 20;
 
 /// An answer that is read while it is made: status and fields are there, the content is what [`Read`] gives as soon as
 /// it arrives. An error of reading holds a [`ClientError`].
@@ -27,42 +23,27 @@ const MAX_CONTENT_BYTES: usize = 16 << 20;
 /// content has ended cancels the request.
 pub struct ReplyStream {
     head: bhttp::Response,
-    /// `None` once the stream has ended, as it should or not.
-    source: Option<Source>,
+    /// Where its bytes come from; `None` once they have ended, as they should or not.
+    source: Option<Streaming>,
     has_ended_well: bool,
-    message: ResponseReader,
+    opening: Opening,
     ready: Zeroizing<Vec<u8>>,
     taken: usize,
-}
-
-/// Where the records come from.
-struct Source {
-    answer: Streaming,
-    opener: ResponseOpener,
-    records: records::Decoder,
 }
 
 impl ReplyStream {
     /// Waits for status and fields.
     pub(crate) fn begin(answer: Streaming, opener: ResponseOpener) -> Result<Self, ClientError> {
-        let limits = bhttp::Limits {
-            message_bytes: MAX_CONTENT_BYTES,
-            ..bhttp::Limits::DEFAULT
-        };
         let mut stream = Self {
             head: bhttp::Response::new(200),
-            source: Some(Source {
-                answer,
-                opener,
-                records: records::Decoder::default(),
-            }),
+            source: Some(answer),
             has_ended_well: false,
-            message: ResponseReader::new(limits),
+            opening: Opening::new(opener),
             ready: Zeroizing::default(),
             taken: 0,
         };
         loop {
-            if let Some(head) = stream.message.head() {
+            if let Some(head) = stream.opening.message.head() {
                 stream.head = head.clone();
                 return Ok(stream);
             }
@@ -105,7 +86,7 @@ impl ReplyStream {
     pub fn finish(mut self) -> Result<(), ClientError> {
         while !self.has_ended_well {
             self.receive()?;
-            drop(self.message.take_content());
+            drop(self.opening.message.take_content());
         }
         Ok(())
     }
@@ -113,10 +94,10 @@ impl ReplyStream {
     /// Sees to it that there is content; false at its end.
     fn fill(&mut self) -> Result<bool, ClientError> {
         while self.taken == self.ready.len() {
-            self.ready = self.message.take_content();
+            self.ready = self.opening.message.take_content();
             self.taken = 0;
             if self.ready.is_empty() {
-                if self.message.is_complete() || self.has_ended_well {
+                if self.opening.message.is_complete() || self.has_ended_well {
                     return Ok(false);
                 }
                 self.receive()?;
@@ -137,28 +118,16 @@ impl ReplyStream {
     fn receive(&mut self) -> Result<(), ClientError> {
         let mut source = self.source.take().ok_or(OhttpError::Truncated)?;
         let mut buffer = [0; READ_BYTES];
-        let count = source.answer.read(&mut buffer)?;
+        let count = source.read(&mut buffer)?;
         if count == 0 {
-            let last = source.opener.finish()?;
-            push(&mut self.message, &mut source.records, &last)?;
-            self.message.finish()?;
+            self.opening.end()?;
             self.has_ended_well = true;
             return Ok(());
         }
-        for chunk in source.opener.push(&buffer[..count])? {
-            push(&mut self.message, &mut source.records, &chunk)?;
-        }
+        self.opening.push(&buffer[..count])?;
         self.source = Some(source);
         Ok(())
     }
-}
-
-fn push(
-    message: &mut ResponseReader,
-    records: &mut records::Decoder,
-    chunk: &Chunk,
-) -> Result<(), ClientError> {
-    Ok(message.push(records.read(chunk)?)?)
 }
 
 impl Read for ReplyStream {
@@ -174,13 +143,14 @@ impl Read for ReplyStream {
 
 impl Drop for ReplyStream {
     fn drop(&mut self) {
-        let rest = self.source.take().filter(|_| self.message.is_complete());
+        let is_complete = self.opening.message.is_complete();
+        let rest = self.source.take().filter(|_| is_complete);
         if let Some(mut source) = rest {
             // Nobody is left to be told of an error; and without a thread the connection ends now, which shows where
             // the answer ended.
             let _ = std::thread::Builder::new().spawn(move || {
                 let mut buffer = [0; READ_BYTES];
-                while matches!(source.answer.read(&mut buffer), Ok(1..)) {}
+                while matches!(source.read(&mut buffer), Ok(1..)) {}
             });
         }
     }

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use cloister_protocol::api::media;
 use cloister_protocol::api::problem::Problem;
-use cloister_protocol::bhttp::stream::ResponseReader;
 use cloister_protocol::bhttp::{self, Response};
 use cloister_protocol::ohttp::chunked::ResponseOpener;
-use cloister_protocol::records;
 use getrandom::SysRng;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -19,13 +17,12 @@ use tokio::sync::mpsc;
 
 use super::failure::Failure;
 use super::session::{Session, Sessions};
+use crate::opening::Opening;
 use crate::serving::reply::{BodyError, read_body};
 use crate::upstream::{Bounded, Lease, Pool};
 
 /// The most bytes of an answer that is sealed as a whole, or of an error in the clear.
 const MAX_ANSWER_BYTES: usize = 2 << 20;
-/// The most content of a streamed answer; it comes at a kilobyte a second.
-const MAX_CONTENT_BYTES: usize = 16 << 20;
 /// The most bytes of the records that carry it.
 const MAX_STREAM_BYTES: usize = 32 << 20;
 /// Pieces of a streamed answer that a client has not taken yet.
@@ -165,34 +162,25 @@ fn encapsulate_chunked(
 /// A streamed answer that is being read.
 struct Reading {
     body: Bounded<Incoming, Lease>,
-    /// `None` once the stream has ended.
-    opener: Option<ResponseOpener>,
-    records: records::Decoder,
-    message: ResponseReader,
+    opening: Opening,
 }
 
 impl Reading {
     fn new(answer: Sealed, opener: ResponseOpener, timeout: Duration) -> Self {
-        let limits = bhttp::Limits {
-            message_bytes: MAX_CONTENT_BYTES,
-            ..bhttp::Limits::DEFAULT
-        };
         let Sealed { body, lease } = answer;
         Self {
             body: Bounded::new(body, MAX_STREAM_BYTES, timeout, lease, Lease::give_back),
-            opener: Some(opener),
-            records: records::Decoder::default(),
-            message: ResponseReader::new(limits),
+            opening: Opening::new(opener),
         }
     }
 
     /// Waits for status and fields.
     async fn head(&mut self) -> Result<Response, Failure> {
         loop {
-            if let Some(head) = self.message.head() {
+            if let Some(head) = self.opening.message.head() {
                 return Ok(head.clone());
             }
-            if self.opener.is_none() {
+            if self.opening.is_over() {
                 return Err(broken("its answer was cut short"));
             }
             self.receive().await?;
@@ -202,20 +190,20 @@ impl Reading {
     /// Gives the content to whoever takes it, and reads on to the end of the stream.
     async fn pass_on(mut self, pieces: mpsc::Sender<Result<Bytes, Failure>>) {
         loop {
-            let content = self.message.take_content();
+            let content = self.opening.message.take_content();
             if !content.is_empty() {
                 let piece = Bytes::copy_from_slice(&content);
                 if pieces.send(Ok(piece)).await.is_err() {
                     return;
                 }
             }
-            if self.message.is_complete() {
+            if self.opening.message.is_complete() {
                 // What follows says nothing; an error of it is nobody's loss any more.
                 drop(pieces);
-                while self.opener.is_some() && self.receive().await.is_ok() {}
+                while !self.opening.is_over() && self.receive().await.is_ok() {}
                 return;
             }
-            if self.opener.is_none() {
+            if self.opening.is_over() {
                 return;
             }
             let received = tokio::select! {
@@ -233,27 +221,15 @@ impl Reading {
 
     /// Waits for the next bytes, and takes the records that they complete.
     async fn receive(&mut self) -> Result<(), Failure> {
-        let Some(opener) = &mut self.opener else {
+        if self.opening.is_over() {
             return Ok(());
-        };
+        }
         let Some(frame) = self.body.frame().await else {
-            let last = self.opener.take().map(ResponseOpener::finish);
-            if let Some(last) = last {
-                self.take(&last.map_err(unusable)?)?;
-            }
-            return self.message.finish().map_err(unusable);
+            return self.opening.end().map_err(unusable);
         };
         let frame = frame.map_err(|_| broken("its answer was cut short"))?;
         let data = frame.into_data().unwrap_or_default();
-        for chunk in opener.push(&data).map_err(unusable)? {
-            self.take(&chunk)?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, record: &[u8]) -> Result<(), Failure> {
-        let bytes = self.records.read(record).map_err(unusable)?;
-        self.message.push(bytes).map_err(unusable)
+        self.opening.push(&data).map_err(unusable)
     }
 }
 
