@@ -166,10 +166,15 @@ impl Secrets {
 
     /// All secrets of which `bytes` has a piece.
     pub fn find(&self, bytes: &[u8]) -> Found {
-        let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut places: BTreeMap<&str, Vec<Place>> = BTreeMap::new();
         self.each_in(bytes, |first, index, at| {
-            let secret = self.pieces[first][index].secret;
-            places.entry(&self.names[secret]).or_default().push(at);
+            let piece = &self.pieces[first][index];
+            let bytes = [&first[..], &piece.rest].concat();
+            let place = Place { at, bytes };
+            places
+                .entry(&self.names[piece.secret])
+                .or_default()
+                .push(place);
         });
         let own = |(name, places): (&str, _)| (name.to_owned(), places);
         Found(places.into_iter().map(own).collect())
@@ -206,7 +211,14 @@ fn place_in_filter(first: u64) -> (usize, u64) {
 
 /// Which secrets were found, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found(BTreeMap<String, Vec<usize>>);
+pub struct Found(BTreeMap<String, Vec<Place>>);
+
+/// A piece that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    at: usize,
+    bytes: Vec<u8>,
+}
 
 impl Found {
     /// Whether there was nothing.
@@ -225,9 +237,12 @@ impl fmt::Display for Found {
         for (name, places) in &self.0 {
             write!(f, "\n  {name}: {} pieces, at", places.len())?;
             let mut last = None;
-            let apart = |at: &&usize| last.replace(**at).is_none_or(|last| **at > last + 64);
-            for at in places.iter().filter(apart).take(PLACES) {
-                write!(f, " {at:#x}")?;
+            let apart = |place: &&Place| {
+                last.replace(place.at)
+                    .is_none_or(|last| place.at > last + 64)
+            };
+            for place in places.iter().filter(apart).take(PLACES) {
+                write!(f, " {:#x} \"{}\"", place.at, place.bytes.escape_ascii())?;
             }
         }
         Ok(())
@@ -272,7 +287,8 @@ mod tests {
         let numbers = [-1.25_f32, 3.0].map(f32::to_le_bytes).concat();
         assert_eq!(
             secrets.find(&hidden(&numbers)).to_string(),
-            "\n  numbers: 1 pieces, at 0x3e9"
+            r#"
+  numbers: 1 pieces, at 0x3e9 "\x00\x00\xa0\xbf\x00\x00@@""#
         );
     }
 
