@@ -68,6 +68,25 @@ impl<'r> Subject<'r> {
         self.monitor.memory(self.ranges)
     }
 
+    /// What tells nothing of a request to come: all memory, and how the guest refuses what has nothing to tell. Those
+    /// answers have numbers in them, as others have that are secret (`s":400,"`).
+    pub(crate) fn known(&mut self) -> Vec<u8> {
+        let mut exchange = KnownExchange::seal(self.key(), &summarize_message(b"{}"));
+        *exchange.sealed.last_mut().expect("not empty") ^= 1;
+        let mut known = self.memory();
+        let refused = [
+            (400, Vec::new()),
+            (413, vec![0; 1 << 20]),
+            (422, exchange.sealed),
+        ];
+        for (status, body) in refused {
+            let answer = sealed::post(self.port(), &body);
+            assert_eq!(answer.status, status, "{}", answer.text());
+            known.extend([answer.head.as_bytes(), &answer.body].concat());
+        }
+        known
+    }
+
     /// Its memory when nothing is left to do.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         wait_for(self.port(), "cloister_jobs", |jobs| jobs == 0);

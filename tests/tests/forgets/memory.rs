@@ -25,7 +25,7 @@ fn an_snp_guest_forgets() {
 fn forgets(options: &GuestOptions, ranges: &[Range<u64>]) {
     let _alone = alone();
     let mut subject = Subject::boot(options, ranges);
-    let before = subject.memory();
+    let before = subject.known();
     let mut secrets = Secrets::new();
 
     every_fate(&mut subject, &mut secrets, &before);

@@ -25,14 +25,14 @@ fn nothing_of_a_request_leaves_the_guest_in_the_clear() {
     let (mut options, ranges) = plain();
     options.extra.extend(["-object".into(), dump]);
     let mut subject = Subject::boot(&options, &ranges);
-    let before = subject.memory();
+    let before = subject.known();
     let mut secrets = Secrets::spelled();
     every_fate(&mut subject, &mut secrets, &before);
     for key in private_keys::find(&subject.memory(), &subject.keys, &subject.pack) {
         secrets.add(key.name, &key.bytes);
     }
     assert!(secrets.pieces_of("X-Wing private key") > 0);
-    // What was there before the first request is no secret: words of the image, and of the vocabulary.
+    // What was there before the first request is no secret: words of the image, of the vocabulary, and of refusals.
     let secrets = secrets.without(&before);
 
     let port = subject.port();
