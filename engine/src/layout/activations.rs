@@ -74,6 +74,9 @@ pub struct Activations {
     pub(crate) eights: Vec<[i16; PARTS]>,
     /// `[columns / block][places]`.
     pub(crate) mantissas: Vec<i32>,
+    /// `[columns / 32][places]`, for [`Rule::Block`]: what a minimum of 32 columns is multiplied with, 8 times their sum
+    /// (15 bits and a sign) times the mantissa (15 bits).
+    pub(crate) min_factors: Vec<i32>,
     /// `[places]`.
     pub(crate) exponents: Vec<i32>,
     /// `[columns / block][places]`: scales before they become mantissas.
@@ -121,6 +124,7 @@ impl Activations {
         fit(&mut self.zeros_of_8, only(rule == Rule::Super, parts));
         fit(&mut self.eights, only(rule == Rule::Super, blocks));
         fit(&mut self.mantissas, blocks);
+        fit(&mut self.min_factors, only(rule == Rule::Block, parts));
         fit(&mut self.scales, blocks);
         fit(&mut self.exponents, self.places);
     }
@@ -229,6 +233,10 @@ impl Activations {
             for (mantissa, (scale, exponent)) in mantissas.iter_mut().zip(tokens) {
                 *mantissa = to_integer(*scale, -exponent).min((1 << MANTISSA_BITS) - 1);
             }
+        }
+        let sums = self.zeros.iter().zip(&self.mantissas);
+        for (factor, (zero, mantissa)) in self.min_factors.iter_mut().zip(sums) {
+            *factor = -zero * mantissa;
         }
     }
 }

@@ -451,6 +451,20 @@ impl<T: Copy> Lanes for Avx512<T> {
     }
 }
 
+impl<T: Copy> Avx512<T> {
+    single! {
+        pub(super) pairs(a: Int, b: Int) -> Int = _mm512_maddubs_epi16;
+        pub(super) mul16(a: Int, b: Int) -> Int = _mm512_mullo_epi16;
+        pub(super) sub16(a: Int, b: Int) -> Int = _mm512_sub_epi16;
+    }
+
+    /// The even bytes of `even`, the odd ones of `odd`.
+    #[inline(always)]
+    pub(super) fn odd_bytes(self, even: __m512i, odd: __m512i) -> __m512i {
+        instructions!(_mm512_mask_blend_epi8(0xaaaa_aaaa_aaaa_aaaa, even, odd))
+    }
+}
+
 impl Dot for Avx512<NoTiles> {
     single! {
         dot(sum: Int, a: Int, b: Int) -> Int = _mm512_dpbusd_epi32;

@@ -78,16 +78,16 @@ impl<const G: usize> Inputs<'_, G> {
 const NEAR_BYTES: usize = 8192;
 
 /// Bytes of the scales of a block.
-const SCALE_BYTES: usize = 2 * TILE_ROWS;
+pub(super) const SCALE_BYTES: usize = 2 * TILE_ROWS;
 
 /// 64-bit sums of a vector's rows: the even ones and the odd ones.
 pub(super) type Wide<V> = [<V as Lanes>::Int; 2];
 
 /// Sums of some rows of a tile for each token.
-struct Sums<V: Lanes, const TOKENS: usize> {
+pub(super) struct Sums<V: Lanes, const TOKENS: usize> {
     /// Fixed-point sums of products, and of minima.
-    scaled: [Wide<V>; TOKENS],
-    mins: [Wide<V>; TOKENS],
+    pub(super) scaled: [Wide<V>; TOKENS],
+    pub(super) mins: [Wide<V>; TOKENS],
     /// The same within one super-block, before it meets its scales.
     dots: [V::Int; TOKENS],
     min_dots: [V::Int; TOKENS],
@@ -117,34 +117,78 @@ pub(super) fn multiply<V: Products, const G: usize>(
 ) {
     // Sums of a single token stay in registers.
     if activations.tokens() == 1 {
-        multiply_tokens::<V, 1, 1>(v, matrix, tiles, activations, out);
+        multiply_tokens::<V, InGroups<1>, 1>(v, matrix, tiles, activations, out);
     } else {
-        multiply_tokens::<V, MAX_BLOCK_TOKENS, G>(v, matrix, tiles, activations, out);
+        multiply_tokens::<V, InGroups<G>, MAX_BLOCK_TOKENS>(v, matrix, tiles, activations, out);
     }
 }
 
-/// The same for up to `TOKENS` tokens, whose places are a multiple of `G`.
+/// How a tile of any kind but [`Kind::Wide`] meets some tokens.
+pub(super) trait Method<V: Lanes> {
+    /// Tokens that are taken at a time.
+    const GROUP: usize;
+    /// Memory that is needed meanwhile.
+    type Scratch: Default;
+
+    /// Adds the tile's products to `sums`.
+    fn add_tile<const TOKENS: usize>(
+        kind: Kind,
+        tile: &TileTask<'_, V>,
+        scratch: &mut Self::Scratch,
+        sums: &mut [Sums<V, TOKENS>; 2],
+    );
+}
+
+/// With [`Products`], block by block of 32 columns, `G` tokens at a time.
+struct InGroups<const G: usize>;
+
+impl<V: Products, const G: usize> Method<V> for InGroups<G> {
+    const GROUP: usize = G;
+    type Scratch = ();
+
+    #[inline(always)]
+    fn add_tile<const TOKENS: usize>(
+        kind: Kind,
+        tile: &TileTask<'_, V>,
+        (): &mut (),
+        sums: &mut [Sums<V, TOKENS>; 2],
+    ) {
+        match kind {
+            Kind::Nibble => tile.blocks::<NIBBLE, TOKENS, G>(sums),
+            Kind::NibbleMin => tile.blocks::<NIBBLE_MIN, TOKENS, G>(sums),
+            Kind::Five => tile.blocks::<FIVE, TOKENS, G>(sums),
+            Kind::Byte => tile.blocks::<BYTE, TOKENS, G>(sums),
+            Kind::NibbleSuper => tile.super_blocks_of_nibbles::<TOKENS, G>(sums),
+            Kind::SixSuper => tile.super_blocks_of_six::<TOKENS, G>(sums),
+            Kind::Wide => unreachable!("one way for all"),
+        }
+    }
+}
+
+/// The same for up to `TOKENS` tokens, whose places are a multiple of the method's group.
 #[inline(always)]
-pub(super) fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
+pub(super) fn multiply_tokens<V: Lanes, M: Method<V>, const TOKENS: usize>(
     v: V,
     matrix: &Matrix<'_>,
     tiles: Range<usize>,
     activations: &Activations,
     mut out: Columns<'_, f32>,
 ) {
-    const { assert!(TOKENS.is_multiple_of(G)) };
+    const { assert!(TOKENS.is_multiple_of(M::GROUP)) };
     assert!(
-        activations.places().is_multiple_of(G),
-        "groups of {G} tokens"
+        activations.places().is_multiple_of(M::GROUP),
+        "groups of {} tokens",
+        M::GROUP
     );
     let kind = matrix.kind();
     let tokens = if TOKENS == 1 { 1 } else { activations.tokens() };
     let used = if TOKENS == 1 {
         1
     } else {
-        tokens.next_multiple_of(G)
+        tokens.next_multiple_of(M::GROUP)
     };
     let mut sums = [Sums::<V, TOKENS>::new(v), Sums::new(v)];
+    let mut scratch = M::Scratch::default();
     let mut next = None;
     for (place, index) in tiles.enumerate() {
         let tile = next.unwrap_or_else(|| matrix.tile(index));
@@ -165,13 +209,8 @@ pub(super) fn multiply_tokens<V: Products, const TOKENS: usize, const G: usize>(
             sums.mins[..used].fill([v.zero(); 2]);
         }
         match kind {
-            Kind::Nibble => tile.blocks::<NIBBLE, TOKENS, G>(&mut sums),
-            Kind::NibbleMin => tile.blocks::<NIBBLE_MIN, TOKENS, G>(&mut sums),
-            Kind::Five => tile.blocks::<FIVE, TOKENS, G>(&mut sums),
-            Kind::Byte => tile.blocks::<BYTE, TOKENS, G>(&mut sums),
-            Kind::NibbleSuper => tile.super_blocks_of_nibbles::<TOKENS, G>(&mut sums),
-            Kind::SixSuper => tile.super_blocks_of_six::<TOKENS, G>(&mut sums),
             Kind::Wide => tile.wide_blocks(&mut sums, tokens),
+            _ => M::add_tile(kind, &tile, &mut scratch, &mut sums),
         }
         let exponents = tile.tile.exponents();
         for token in 0..tokens {
@@ -187,21 +226,21 @@ pub(super) const FIVE: u8 = Kind::Five as u8;
 pub(super) const BYTE: u8 = Kind::Byte as u8;
 
 /// A tile, and the activations that it meets.
-struct TileTask<'a, V> {
-    v: V,
-    tile: &'a Tile<'a>,
+pub(super) struct TileTask<'a, V> {
+    pub(super) v: V,
+    pub(super) tile: &'a Tile<'a>,
     /// The tile that comes into the caches meanwhile.
     ahead: &'a Tile<'a>,
-    activations: &'a Activations,
+    pub(super) activations: &'a Activations,
     /// As many entries has a block in what belongs to the activations.
-    places: usize,
+    pub(super) places: usize,
     /// As many of them are used: all tokens, in whole groups.
-    used: usize,
+    pub(super) used: usize,
 }
 
 /// As many rows of a tile as a vector has lanes.
 #[derive(Clone, Copy)]
-struct Rows<V> {
+pub(super) struct Rows<V> {
     v: V,
     first: usize,
 }
@@ -246,10 +285,10 @@ impl<'a> BlockInputs<'a> {
     }
 }
 
-impl<V: Products> TileTask<'_, V> {
+impl<V: Lanes> TileTask<'_, V> {
     /// The rows of each part of the tile.
     #[inline(always)]
-    fn rows(&self, part: usize) -> Rows<V> {
+    pub(super) fn rows(&self, part: usize) -> Rows<V> {
         Rows {
             v: self.v,
             first: part * V::LANES,
@@ -258,7 +297,7 @@ impl<V: Products> TileTask<'_, V> {
 
     /// Asks the memory for what comes later.
     #[inline(always)]
-    fn fetch(&self, (near, far): (&[u8], &[u8])) {
+    pub(super) fn fetch(&self, (near, far): (&[u8], &[u8])) {
         if V::FETCHES_TWICE {
             fetch(self.v, near);
         }
@@ -268,7 +307,7 @@ impl<V: Products> TileTask<'_, V> {
     /// The quants of so many bytes at a time, and what is to be fetched meanwhile: those that come
     /// [`NEAR_BYTES`] later, and the same ones of the next tile.
     #[inline(always)]
-    fn quants(&self, bytes: usize) -> impl Iterator<Item = (&[u8], (&[u8], &[u8]))> {
+    pub(super) fn quants(&self, bytes: usize) -> impl Iterator<Item = (&[u8], (&[u8], &[u8]))> {
         let far = self.ahead.quants.chunks_exact(bytes);
         let near = self.tile.quants.get(NEAR_BYTES..).unwrap_or_default();
         let near = near.chunks_exact(bytes).chain(far.clone());
@@ -290,7 +329,9 @@ impl<V: Products> TileTask<'_, V> {
                 zeros,
             })
     }
+}
 
+impl<V: Products> TileTask<'_, V> {
     /// Kinds with a scale for 32 columns.
     #[inline(always)]
     fn blocks<const KIND: u8, const TOKENS: usize, const G: usize>(
@@ -307,24 +348,28 @@ impl<V: Products> TileTask<'_, V> {
         let scales = self.tile.scales.chunks_exact(SCALE_BYTES);
         let mut mins = self.tile.mins.chunks_exact(SCALE_BYTES);
         let mantissas = self.activations.mantissas.chunks_exact(self.places);
-        let blocks = quants.zip(scales).zip(self.inputs().zip(mantissas));
-        for (((quants, next), scales), (inputs, mantissas)) in blocks {
+        let factors = self.activations.min_factors.chunks_exact(self.places);
+        let inputs = self.inputs().zip(mantissas.zip(factors));
+        for (((quants, next), scales), (inputs, (mantissas, factors))) in
+            quants.zip(scales).zip(inputs)
+        {
             self.fetch(next);
             let mins = mins.next().filter(|_| KIND == NIBBLE_MIN).unwrap_or(scales);
             for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
                 let rows = self.rows(part);
                 let weights = rows.unpack::<KIND>(quants);
-                let (scales, mins) = (rows.scales(scales), rows.scales(mins));
+                let (scales, mins) = (rows.scales(scales), rows.mins(mins));
                 let scaled = sums.scaled[..self.used].as_chunks_mut::<G>().0.iter_mut();
                 let sums = scaled.zip(sums.mins.as_chunks_mut::<G>().0);
-                let mantissas = mantissas.as_chunks::<G>().0;
-                let groups = inputs.groups().zip(mantissas).zip(sums);
-                for ((inputs, mantissas), (scaled, min_sums)) in groups {
+                let mantissas = mantissas.as_chunks::<G>().0.iter();
+                let numbers = mantissas.zip(factors.as_chunks::<G>().0);
+                let groups = inputs.groups().zip(numbers).zip(sums);
+                for ((inputs, (mantissas, factors)), (scaled, min_sums)) in groups {
                     v.add_block::<KIND, G>(scaled, &weights, &inputs, scales, mantissas);
-                    for token in 0..if KIND == NIBBLE_MIN { G } else { 0 } {
-                        // 8 * sum has 16 bits, a minimum 15 and a sign.
-                        let mins = v.madd(mins, v.splat(-inputs.zeros[token]));
-                        add_multiple(v, &mut min_sums[token], mins, mantissas[token]);
+                    if KIND == NIBBLE_MIN {
+                        for (sums, factor) in min_sums.iter_mut().zip(factors) {
+                            add_multiple(v, sums, mins, *factor);
+                        }
                     }
                 }
             }
@@ -441,7 +486,9 @@ impl<V: Products> TileTask<'_, V> {
             add_scaled(v, sums, *dot, v.madd(scales, v.splat(*mantissa)));
         }
     }
+}
 
+impl<V: Lanes> TileTask<'_, V> {
     /// 14-bit weights and 12-bit activations.
     #[inline(always)]
     fn wide_blocks<const TOKENS: usize>(&self, sums: &mut [Sums<V, TOKENS>; 2], tokens: usize) {
@@ -499,7 +546,7 @@ impl<V: Products> TileTask<'_, V> {
     }
 }
 
-impl<V: Products> Rows<V> {
+impl<V: Lanes> Rows<V> {
     /// These rows' bytes of line `line` of a block's quants.
     #[inline(always)]
     fn line(self, quants: &[u8], line: usize) -> V::Int {
@@ -509,13 +556,20 @@ impl<V: Products> Rows<V> {
 
     /// These rows' scales among those of a block, each in the low half of its lane.
     #[inline(always)]
-    fn scales(self, of_block: &[u8]) -> V::Int {
+    pub(super) fn scales(self, of_block: &[u8]) -> V::Int {
         self.v.widen_u16_bytes(&of_block[2 * self.first..])
+    }
+
+    /// These rows' minima among those of a block, as numbers of 32 bits.
+    #[inline(always)]
+    pub(super) fn mins(self, of_block: &[u8]) -> V::Int {
+        let v = self.v;
+        v.sar::<16>(v.shl::<16>(self.scales(of_block)))
     }
 
     /// Weights of the eight groups of a block.
     #[inline(always)]
-    fn unpack<const KIND: u8>(self, quants: &[u8]) -> [V::Int; 8] {
+    pub(super) fn unpack<const KIND: u8>(self, quants: &[u8]) -> [V::Int; 8] {
         let v = self.v;
         if KIND == BYTE {
             let mut weights = [v.zero(); 8];
@@ -548,7 +602,7 @@ impl<V: Products> Rows<V> {
 
     /// Low four bits of the weights of the eight groups of a block.
     #[inline(always)]
-    fn nibbles(self, quants: &[u8]) -> [V::Int; 8] {
+    pub(super) fn nibbles(self, quants: &[u8]) -> [V::Int; 8] {
         let v = self.v;
         let mask = v.splat_i8(15);
         let mut weights = [v.zero(); 8];
@@ -562,7 +616,7 @@ impl<V: Products> Rows<V> {
 
     /// Weights of the eight groups: nibbles and two planes of high bits, groups 0 to 3 and 4 to 7.
     #[inline(always)]
-    fn six(self, quants: &[u8]) -> [V::Int; 8] {
+    pub(super) fn six(self, quants: &[u8]) -> [V::Int; 8] {
         let v = self.v;
         let bits = v.splat_i8(0x30);
         let mut weights = self.nibbles(quants);

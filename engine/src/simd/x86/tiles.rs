@@ -1,26 +1,64 @@
-//! Matrix products of sixteen tokens at a time with AMX: the groups of a block are the rows of a tile register.
+//! Matrix products of super-blocks and sixteen tokens at a time with AMX: the groups of a block are the rows of a tile
+//! register.
 //!
-//! A tile of products is `[token][row]` in 32 bits. Tile registers are stored after each block (for 6-bit weights
-//! after each half of one), because every block has scales of its own; from there on vectors do the rest.
+//! A tile of products is `[token][row]` in 32 bits. Tile registers can be read through memory alone, and what is read
+//! has to meet scales. That pays where one sum covers 256 columns, so the sub-scales of a super-block go into its weights
+//! first. A weight times its sub-scale does not fit a signed byte, so there are two sets of weights, and a sum is
+//! `first + second << SHIFT`:
+//!
+//! | weights | first | second | shift |
+//! |---|---|---|---|
+//! | 0..=15, sub-scale `s` of 6 bits | `weight * (s & 7)`, at most 105 | `weight * (s >> 3)`, at most 105 | 3 |
+//! | -32..=31, sub-scale of 8 bits, their product `p` at most 4,096 | `p & 127` | `p >> 7`, -32..=32 | 7 |
+//!
+//! With a scale for 32 columns there would be a tile of products for each block: measured on Intel's family 6, model 207,
+//! that is no faster than `VPDPBUSD` (and with minima slower), which those kinds have.
 
 use super::lanes::{Avx512, Lanes, NoTiles};
-use super::products::{self, BYTE, FIVE, Inputs, NIBBLE_MIN, Products, SixZeros, Wide, add_scaled};
-use crate::layout::activations::Activations;
-use crate::layout::{BLOCK, GROUP_BYTES, Matrix, TILE_ROWS};
+use super::products::{self, Method, SCALE_BYTES, Sums, TileTask, add_scaled};
+#[cfg(test)]
+use crate::layout::SUPER_BLOCK;
+use crate::layout::activations::{Activations, PARTS, two_i16};
+use crate::layout::{BLOCK, GROUP_BYTES, Kind, Matrix, NIBBLE_BYTES, TILE_ROWS};
 use crate::simd::MAX_BLOCK_TOKENS;
 use crate::workers::Columns;
 use core::arch::asm;
+use core::arch::x86_64::__m512i;
 use core::ops::Range;
 
 /// Tokens in a tile.
 pub(super) const TOKENS: usize = 16;
+/// Tiles that the most tokens fill.
+const TOKEN_TILES: usize = MAX_BLOCK_TOKENS / TOKENS;
 
-/// Sixteen tokens' activations of one block.
-type Block = [[i8; BLOCK]; TOKENS];
-/// Unsigned weights of the groups of one block.
-type Weights = [[u8; GROUP_BYTES]; 8];
-/// Products, `[token][row]`.
-type Sums = [[i32; TILE_ROWS]; TOKENS];
+/// Signed weights of the groups of one block, as bytes.
+type BlockWeights = [[u8; GROUP_BYTES]; 8];
+/// Two sets of weights of a super-block.
+type Weights = [[BlockWeights; PARTS]; 2];
+/// Products of sixteen tokens, `[token][row]`.
+type TileProducts = [[i32; TILE_ROWS]; TOKENS];
+/// With either set of weights, one tile of tokens after the other.
+type Products = [[TileProducts; TOKEN_TILES]; 2];
+
+/// The activations of a super-block for one tile of tokens or two.
+pub(super) struct Inputs<'a> {
+    /// `[PARTS][places]`
+    quants: &'a [[i8; BLOCK]],
+    places: usize,
+}
+
+impl<'a> Inputs<'a> {
+    /// Panics where tiles would reach outside.
+    #[inline(always)]
+    fn new(quants: &'a [[i8; BLOCK]], places: usize) -> Self {
+        assert!(
+            places == TOKENS || places == TOKEN_TILES * TOKENS,
+            "{places} tokens in tiles"
+        );
+        assert_eq!(quants.len(), PARTS * places, "activations of a super-block");
+        Self { quants, places }
+    }
+}
 
 /// What multiplies tiles of bytes: the processor, or a test's arithmetic.
 pub(super) trait Tiles: Copy {
@@ -28,26 +66,29 @@ pub(super) trait Tiles: Copy {
     fn begin();
     /// After the last one.
     fn end();
-    /// `sums[token][row]`: products of all 32 columns of a block.
-    fn block(inputs: &Block, weights: &Weights, sums: &mut Sums);
-    /// Products of 16 columns, the first or the second half of a block.
-    fn half_block(inputs: &Block, weights: &Weights, half: usize, sums: &mut Sums);
+    /// Sums over 256 columns with either set of weights.
+    fn multiply(inputs: &Inputs<'_>, weights: &Weights, products: &mut Products);
 }
 
 /// AMX-TILE and AMX-INT8.
 #[derive(Clone, Copy)]
 pub(super) struct Amx(());
 
-/// Shapes of the tile registers (Intel SDM, volume 1, table 18-1): `(rows, bytes of a row)`.
-const SHAPES: [(u8, u8); 5] = [
-    // 0: products.
-    (TOKENS as u8, 4 * TILE_ROWS as u8),
-    // 1: activations of a block, 2: its weights.
-    (TOKENS as u8, BLOCK as u8),
-    (8, GROUP_BYTES as u8),
-    // 3: activations of half a block, 4: its weights.
-    (TOKENS as u8, BLOCK as u8 / 2),
-    (4, GROUP_BYTES as u8),
+/// Shape of the tile registers 0 to 3 (Intel SDM, volume 1, table 18-1), products: `(rows, bytes of a row)`.
+const PRODUCTS_SHAPE: (u8, u8) = (TOKENS as u8, 4 * TILE_ROWS as u8);
+/// Registers 4 and 5: activations of a block.
+const INPUTS_SHAPE: (u8, u8) = (TOKENS as u8, BLOCK as u8);
+/// Registers 6 and 7: weights of a block.
+const WEIGHTS_SHAPE: (u8, u8) = (8, GROUP_BYTES as u8);
+const SHAPES: [(u8, u8); 8] = [
+    PRODUCTS_SHAPE,
+    PRODUCTS_SHAPE,
+    PRODUCTS_SHAPE,
+    PRODUCTS_SHAPE,
+    INPUTS_SHAPE,
+    INPUTS_SHAPE,
+    WEIGHTS_SHAPE,
+    WEIGHTS_SHAPE,
 ];
 
 /// The operand of `LDTILECFG`.
@@ -84,45 +125,76 @@ impl Tiles for Amx {
     }
 
     #[inline(always)]
-    fn block(inputs: &Block, weights: &Weights, sums: &mut Sums) {
-        // SAFETY: 1. As above; `begin` has set the shapes. 2. Tile 1 reads 16 rows of 32 bytes, 32 apart: `inputs`.
-        // Tile 2 reads 8 rows of 64 bytes, 64 apart: `weights`. Tile 0 writes 16 rows of 64 bytes, 64 apart: `sums`.
+    fn multiply(inputs: &Inputs<'_>, weights: &Weights, products: &mut Products) {
+        // SAFETY: 1. As above; `begin` has set the shapes. 2. Of each of the 8 blocks, tile 4 reads 16 rows of 32 bytes,
+        // 32 apart, and tile 5 the 16 after them where there are 32 places (`Inputs::new`); tiles 6 and 7 read 8 rows of
+        // 64 bytes from either set of weights. 3. Tiles 0 to 3 write 16 rows of 64 bytes each: all products, or those of
+        // the first tile of tokens with either set.
         unsafe {
-            asm!(
-                "tilezero tmm0",
-                "tileloadd tmm1, [{inputs} + {input_stride}]",
-                "tileloadd tmm2, [{weights} + {line_stride}]",
-                "tdpbsud tmm0, tmm1, tmm2",
-                "tilestored [{sums} + {line_stride}], tmm0",
-                inputs = in(reg) inputs,
-                input_stride = in(reg) INPUT_STRIDE,
-                weights = in(reg) weights,
-                line_stride = in(reg) LINE_STRIDE,
-                sums = in(reg) sums,
-                options(nostack),
-            );
-        }
-    }
-
-    #[inline(always)]
-    fn half_block(inputs: &Block, weights: &Weights, half: usize, sums: &mut Sums) {
-        assert!(half < 2, "a block has two halves");
-        // SAFETY: 1. As above. 2. Tile 3 reads 16 bytes of each token's 32, from the start or the middle. Tile 4 reads
-        // 4 rows of 64 bytes of the 8, the first or the last four. Tile 0 writes all of `sums`.
-        unsafe {
-            asm!(
-                "tilezero tmm0",
-                "tileloadd tmm3, [{inputs} + {input_stride}]",
-                "tileloadd tmm4, [{weights} + {line_stride}]",
-                "tdpbsud tmm0, tmm3, tmm4",
-                "tilestored [{sums} + {line_stride}], tmm0",
-                inputs = in(reg) inputs.as_ptr().cast::<i8>().add(half * BLOCK / 2),
-                input_stride = in(reg) INPUT_STRIDE,
-                weights = in(reg) weights.as_ptr().add(4 * half),
-                line_stride = in(reg) LINE_STRIDE,
-                sums = in(reg) sums,
-                options(nostack),
-            );
+            if inputs.places == TOKENS {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm2",
+                    "2:",
+                    "tileloadd tmm4, [{inputs} + {input}]",
+                    "tileloadd tmm6, [{weights} + {line}]",
+                    "tileloadd tmm7, [{weights} + {line} + {set_weights}]",
+                    "tdpbssd tmm0, tmm4, tmm6",
+                    "tdpbssd tmm2, tmm4, tmm7",
+                    "add {weights}, {weight_bytes}",
+                    "add {inputs}, {tile_inputs}",
+                    "dec {blocks}",
+                    "jnz 2b",
+                    "tilestored [{products} + {line}], tmm0",
+                    "tilestored [{products} + {line} + 2 * {tile_products}], tmm2",
+                    weights = inout(reg) weights.as_ptr() => _,
+                    inputs = inout(reg) inputs.quants.as_ptr() => _,
+                    products = in(reg) products.as_mut_ptr(),
+                    blocks = inout(reg) PARTS => _,
+                    line = in(reg) LINE_STRIDE,
+                    input = in(reg) INPUT_STRIDE,
+                    weight_bytes = const size_of::<BlockWeights>(),
+                    set_weights = const size_of::<[BlockWeights; PARTS]>(),
+                    tile_inputs = const TOKENS * BLOCK,
+                    tile_products = const size_of::<TileProducts>(),
+                    options(nostack),
+                );
+            } else {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "2:",
+                    "tileloadd tmm4, [{inputs} + {input}]",
+                    "tileloadd tmm6, [{weights} + {line}]",
+                    "tileloadd tmm5, [{inputs} + {input} + {tile_inputs}]",
+                    "tileloadd tmm7, [{weights} + {line} + {set_weights}]",
+                    "tdpbssd tmm0, tmm4, tmm6",
+                    "tdpbssd tmm1, tmm5, tmm6",
+                    "tdpbssd tmm2, tmm4, tmm7",
+                    "tdpbssd tmm3, tmm5, tmm7",
+                    "add {weights}, {weight_bytes}",
+                    "add {inputs}, 2 * {tile_inputs}",
+                    "dec {blocks}",
+                    "jnz 2b",
+                    "tilestored [{products} + {line}], tmm0",
+                    "tilestored [{products} + {line} + {tile_products}], tmm1",
+                    "tilestored [{products} + {line} + 2 * {tile_products}], tmm2",
+                    "tilestored [{products} + {line} + 3 * {tile_products}], tmm3",
+                    weights = inout(reg) weights.as_ptr() => _,
+                    inputs = inout(reg) inputs.quants.as_ptr() => _,
+                    products = in(reg) products.as_mut_ptr(),
+                    blocks = inout(reg) PARTS => _,
+                    line = in(reg) LINE_STRIDE,
+                    input = in(reg) INPUT_STRIDE,
+                    weight_bytes = const size_of::<BlockWeights>(),
+                    set_weights = const size_of::<[BlockWeights; PARTS]>(),
+                    tile_inputs = const TOKENS * BLOCK,
+                    tile_products = const size_of::<TileProducts>(),
+                    options(nostack),
+                );
+            }
         }
     }
 }
@@ -137,132 +209,173 @@ pub(super) fn multiply<T: Tiles>(
     activations: &Activations,
     out: Columns<'_, f32>,
 ) {
-    if !activations.places().is_multiple_of(TOKENS) {
+    let is_super = matches!(matrix.kind(), Kind::NibbleSuper | Kind::SixSuper);
+    if !is_super || !activations.places().is_multiple_of(TOKENS) {
         let v: Avx512<NoTiles> = v.without_tiles();
         return products::multiply::<_, 4>(v, matrix, tiles, activations, out);
     }
     T::begin();
-    products::multiply_tokens::<_, MAX_BLOCK_TOKENS, TOKENS>(v, matrix, tiles, activations, out);
+    products::multiply_tokens::<_, InTiles, MAX_BLOCK_TOKENS>(v, matrix, tiles, activations, out);
     T::end();
 }
 
-impl<T: Tiles> Avx512<T> {
-    /// The weights of a block in memory, where tiles are loaded from.
+/// With tile registers, 256 columns at a time.
+struct InTiles;
+
+/// What tiles are loaded from and stored to.
+#[repr(align(64))]
+pub(super) struct Scratch {
+    weights: Weights,
+    products: Products,
+}
+
+impl Default for Scratch {
     #[inline(always)]
-    fn stored(self, weights: &[<Self as Lanes>::Int; 8]) -> Weights {
-        let mut stored = [[0; GROUP_BYTES]; 8];
-        for (line, weight) in stored.iter_mut().zip(weights) {
-            self.store_bytes(*weight, line);
+    fn default() -> Self {
+        Self {
+            weights: [[[[0; GROUP_BYTES]; 8]; PARTS]; 2],
+            products: [[[[0; TILE_ROWS]; TOKENS]; TOKEN_TILES]; 2],
         }
-        stored
     }
 }
 
-/// The one group of tokens that a tile takes.
+impl<T: Tiles> Method<Avx512<T>> for InTiles {
+    const GROUP: usize = TOKENS;
+    type Scratch = Scratch;
+
+    #[inline(always)]
+    fn add_tile<const N: usize>(
+        kind: Kind,
+        tile: &TileTask<'_, Avx512<T>>,
+        scratch: &mut Scratch,
+        [sums, _]: &mut [Sums<Avx512<T>, N>; 2],
+    ) {
+        match kind {
+            Kind::NibbleSuper => super_blocks_of_nibbles(tile, scratch, sums),
+            Kind::SixSuper => super_blocks_of_six(tile, scratch, sums),
+            _ => unreachable!("super-blocks alone"),
+        }
+    }
+}
+
+/// 4 bits, scales and minima for 256 columns with 6-bit factors for 32.
 #[inline(always)]
-fn sixteen<T, const G: usize>(all: &[T; G]) -> &[T; TOKENS] {
-    all.first_chunk().expect("tiles take sixteen tokens")
-}
-
-/// For groups of `G` = 16 tokens only.
-impl<T: Tiles> Products for Avx512<T> {
-    #[inline(always)]
-    fn add_block<const KIND: u8, const G: usize>(
-        self,
-        totals: &mut [Wide<Self>; G],
-        weights: &[Self::Int; 8],
-        inputs: &Inputs<'_, G>,
-        scales: Self::Int,
-        mantissas: &[i32; G],
-    ) {
-        let mut sums = [[0; TILE_ROWS]; TOKENS];
-        T::block(sixteen(inputs.quants), &self.stored(weights), &mut sums);
-        for (token, total) in totals.iter_mut().enumerate() {
-            // -8 times the sum of the activations.
-            let zero = self.splat(inputs.zeros[token]);
-            let zero = match KIND {
-                NIBBLE_MIN => self.zero(),
-                FIVE => self.shl::<1>(zero),
-                BYTE => self.shl::<4>(zero),
-                _ => zero,
+fn super_blocks_of_nibbles<T: Tiles, const N: usize>(
+    tile: &TileTask<'_, Avx512<T>>,
+    scratch: &mut Scratch,
+    sums: &mut Sums<Avx512<T>, N>,
+) {
+    let (v, rows, places, all) = (tile.v, tile.rows(0), tile.places, tile.activations);
+    let sevens = v.splat(0x0007_0007);
+    let mut quants = tile.quants(NIBBLE_BYTES);
+    let inputs = all.quants.chunks_exact(PARTS * places);
+    let inputs = inputs.zip(all.mantissas.chunks_exact(places));
+    let inputs = inputs.zip(all.eights.chunks_exact(places));
+    for (block, ((inputs, mantissas), eights)) in inputs.enumerate() {
+        let mut min_factors = [v.zero(); PARTS / 2];
+        let [first, second] = &mut scratch.weights;
+        for (part, (first, second)) in first.iter_mut().zip(second).enumerate() {
+            let Some((quants, next)) = quants.next() else {
+                return;
             };
-            let sum = self.add(self.load_i32(&sums[token]), zero);
-            let scales = self.madd(scales, self.splat(mantissas[token]));
-            add_scaled(self, total, sum, scales);
-        }
-    }
-
-    #[inline(always)]
-    fn scaled_nibbles<const G: usize>(
-        self,
-        totals: &mut [Self::Int; G],
-        weights: &[[Self::Int; 8]; 2],
-        inputs: &[Inputs<'_, G>; 2],
-        factors: Self::Int,
-    ) {
-        let mut sums = [[[0; TILE_ROWS]; TOKENS]; 2];
-        for ((sums, weights), inputs) in sums.iter_mut().zip(weights).zip(inputs) {
-            T::block(sixteen(inputs.quants), &self.stored(weights), sums);
-        }
-        for (token, total) in totals.iter_mut().enumerate() {
-            let mut pair = [self.zero(); 2];
-            for ((sum, sums), inputs) in pair.iter_mut().zip(&sums).zip(inputs) {
-                // Takes the sum into 16 bits, see `vnni`.
-                *sum = self.add(self.load_i32(&sums[token]), self.splat(inputs.zeros[token]));
+            tile.fetch(next);
+            // Two parts' factors lie in pairs.
+            let at = (block * PARTS + part / 2 * 2) * TILE_ROWS;
+            min_factors[part / 2] = v.widen_u8(&tile.tile.submins[at..]);
+            let factors = v.halves(v.widen_u8(&tile.tile.subscales[at..]))[part % 2];
+            let (low, high) = (v.and(factors, sevens), v.shr16::<3>(factors));
+            let lines = first.iter_mut().zip(second);
+            for (weight, (first, second)) in rows.nibbles(quants).into_iter().zip(lines) {
+                // Bytes of at most 105: none reaches its neighbour.
+                v.store_bytes(v.mul16(weight, low), first);
+                v.store_bytes(v.mul16(weight, high), second);
             }
-            *total = self.madd_add(*total, self.pair(pair[0], pair[1]), factors);
         }
-    }
-
-    #[inline(always)]
-    fn without_zero(self, total: Self::Int, factors: Self::Int, eights: Self::Int) -> Self::Int {
-        self.madd_add(total, factors, eights)
-    }
-
-    #[inline(always)]
-    fn scaled_six<const G: usize>(
-        self,
-        totals: &mut [Self::Int; G],
-        weights: &[Self::Int; 8],
-        inputs: &Inputs<'_, G>,
-        zeros: &SixZeros<'_, G>,
-        factors: [Self::Int; 2],
-    ) {
-        let weights = self.stored(weights);
-        for (half, factor) in factors.into_iter().enumerate() {
-            let mut sums = [[0; TILE_ROWS]; TOKENS];
-            T::half_block(sixteen(inputs.quants), &weights, half, &mut sums);
-            // 16 columns need 17 bits: a 32-bit product with the sign-extended factor.
-            let factor = self.sar::<16>(self.shl::<16>(factor));
-            for (total, (sum, zeros)) in totals.iter_mut().zip(sums.iter().zip(zeros.of_8)) {
-                let zero = self.splat(zeros[2 * half] + zeros[2 * half + 1]);
-                let sum = self.add(self.load_i32(sum), zero);
-                *total = self.add(*total, self.mul(sum, factor));
+        let inputs = Inputs::new(inputs, places);
+        T::multiply(&inputs, &scratch.weights, &mut scratch.products);
+        let [first, second] = &scratch.products;
+        let at = block * SCALE_BYTES;
+        let scales = rows.scales(&tile.tile.scales[at..]);
+        let mins = rows.scales(&tile.tile.mins[at..]);
+        for token in 0..all.tokens() {
+            let (group, line) = (token / TOKENS, token % TOKENS);
+            let (first, second) = (&first[group][line], &second[group][line]);
+            let dots = v.add(v.load_i32(first), v.shl::<3>(v.load_i32(second)));
+            let mut min_dots = v.zero();
+            for (pair, factors) in min_factors.into_iter().enumerate() {
+                let eights = v.splat(two_i16(&eights[token][2 * pair..]));
+                min_dots = v.madd_add(min_dots, factors, eights);
             }
+            let mantissa = v.splat(mantissas[token]);
+            add_scaled(v, &mut sums.scaled[token], dots, v.madd(scales, mantissa));
+            add_scaled(v, &mut sums.mins[token], min_dots, v.madd(mins, mantissa));
         }
     }
 }
 
-/// The arithmetic of tile registers (Intel SDM, volume 2, `TDPBSUD`), for tests on processors without.
+/// 6 bits, scales for 256 columns with 8-bit factors for 16.
+#[inline(always)]
+fn super_blocks_of_six<T: Tiles, const N: usize>(
+    tile: &TileTask<'_, Avx512<T>>,
+    scratch: &mut Scratch,
+    sums: &mut Sums<Avx512<T>, N>,
+) {
+    let (v, rows, places, all) = (tile.v, tile.rows(0), tile.places, tile.activations);
+    let (low_bytes, low_bits) = (v.splat(0x00ff_00ff), v.splat_i8(127));
+    let mut quants = tile.quants(Kind::SixSuper.quant_bytes());
+    let mut factors = tile.tile.subscales.chunks_exact(2 * TILE_ROWS);
+    let inputs = all.quants.chunks_exact(PARTS * places);
+    let inputs = inputs.zip(all.mantissas.chunks_exact(places));
+    for (block, (inputs, mantissas)) in inputs.enumerate() {
+        let [first, second] = &mut scratch.weights;
+        for (first, second) in first.iter_mut().zip(second) {
+            let (Some((quants, next)), Some(factors)) = (quants.next(), factors.next()) else {
+                return;
+            };
+            tile.fetch(next);
+            let halves = v.halves(v.widen_i8(factors));
+            let lines = first.iter_mut().zip(second);
+            for (group, (weight, (first, second))) in
+                rows.six(quants).into_iter().zip(lines).enumerate()
+            {
+                let factors = halves[group / 4];
+                // Two bytes of a pair on their own: the factor of the other one is zero.
+                let even = v.pairs(weight, v.and(factors, low_bytes));
+                let odd = v.pairs(weight, v.shl16::<8>(factors));
+                let zero = v.shl16::<5>(factors);
+                let (even, odd) = (v.sub16(even, zero), v.sub16(odd, zero));
+                let low = v.odd_bytes(even, v.shl16::<8>(odd));
+                v.store_bytes(v.and(low, low_bits), first);
+                v.store_bytes(v.odd_bytes(v.shr16::<7>(even), v.shl16::<1>(odd)), second);
+            }
+        }
+        let inputs = Inputs::new(inputs, places);
+        T::multiply(&inputs, &scratch.weights, &mut scratch.products);
+        let [first, second] = &scratch.products;
+        let scales = rows.scales(&tile.tile.scales[block * SCALE_BYTES..]);
+        for (token, mantissa) in mantissas[..all.tokens()].iter().enumerate() {
+            let (group, line) = (token / TOKENS, token % TOKENS);
+            let (first, second) = (&first[group][line], &second[group][line]);
+            let dots = v.add(v.load_i32(first), v.shl::<7>(v.load_i32(second)));
+            let scales = v.madd(scales, v.splat(*mantissa));
+            add_scaled(v, &mut sums.scaled[token], dots, scales);
+        }
+    }
+}
+
+impl<T: Copy> Avx512<T> {
+    /// The low and the high 16 bits of each lane, in both of its halves.
+    #[inline(always)]
+    fn halves(self, x: __m512i) -> [__m512i; 2] {
+        let high = self.shr_each(x, self.splat(16));
+        [self.pair(x, x), self.pair(high, high)]
+    }
+}
+
+/// The arithmetic of tile registers (Intel SDM, volume 2, `TDPBSSD`), for tests on processors without.
 #[cfg(test)]
 #[derive(Clone, Copy)]
 pub(super) struct Emulated(());
-
-#[cfg(test)]
-impl Emulated {
-    fn product(inputs: &Block, weights: &Weights, groups: Range<usize>, sums: &mut Sums) {
-        for (sums, inputs) in sums.iter_mut().zip(inputs) {
-            for (row, sum) in sums.iter_mut().enumerate() {
-                let columns = 4 * groups.start..4 * groups.end;
-                let product = |column: usize| {
-                    let weight = weights[column / 4][4 * row + column % 4];
-                    i32::from(inputs[column]) * i32::from(weight)
-                };
-                *sum = columns.map(product).sum();
-            }
-        }
-    }
-}
 
 #[cfg(test)]
 impl Tiles for Emulated {
@@ -270,11 +383,24 @@ impl Tiles for Emulated {
 
     fn end() {}
 
-    fn block(inputs: &Block, weights: &Weights, sums: &mut Sums) {
-        Self::product(inputs, weights, 0..8, sums);
-    }
-
-    fn half_block(inputs: &Block, weights: &Weights, half: usize, sums: &mut Sums) {
-        Self::product(inputs, weights, 4 * half..4 * half + 4, sums);
+    fn multiply(inputs: &Inputs<'_>, weights: &Weights, products: &mut Products) {
+        for (weights, products) in weights.iter().zip(products) {
+            for (token, products) in products
+                .as_flattened_mut()
+                .iter_mut()
+                .take(inputs.places)
+                .enumerate()
+            {
+                for (row, sum) in products.iter_mut().enumerate() {
+                    let product = |column: usize| {
+                        let (block, column) = (column / BLOCK, column % BLOCK);
+                        let weight = weights[block][column / 4][4 * row + column % 4];
+                        let input = inputs.quants[block * inputs.places + token][column];
+                        i32::from(input) * i32::from(weight.cast_signed())
+                    };
+                    *sum = (0..SUPER_BLOCK).map(product).sum();
+                }
+            }
+        }
     }
 }
