@@ -6,8 +6,8 @@ use cloister_transparency::checkpoint::SignedCheckpoint;
 use cloister_transparency::merkle::{self, MAX_PROOF_HASHES};
 use cloister_transparency::note::{MAX_SIGNATURES, Note};
 use cloister_transparency::release::{
-    Build, ImageRelease, MAX_VALIDITY_S, MinimumTcb, Model, ModelRelease, Period, Serving, SnpLaunch,
-    Source, Subject, TokenIssuer, Withdrawal,
+    Build, ImageRelease, MAX_VALIDITY_S, MinimumTcb, Model, ModelRelease, Period, Serving,
+    SnpLaunch, Source, Subject, TokenIssuer, Withdrawal,
 };
 use cloister_transparency::witness::{AddCheckpoint, Answer, Witness, WitnessStore};
 use cloister_transparency::{
