@@ -14,15 +14,15 @@ use serde_json::json;
 use crate::issuer::{self, IssuerArguments, IssuerCommandError};
 use crate::messages::{self, Format, MessagesError};
 use crate::monitor::{self, MonitorArguments, MonitorCommandError};
-use crate::policy_arguments::{PolicyArguments, PolicyError};
+use crate::policy_arguments::PolicyError;
 use crate::proxy::{self, ProxyArguments, ProxyCommandError};
 use crate::relay::{self, RelayArguments, RelayCommandError};
 use crate::rewriting::{self, Rewrite};
-use crate::token_arguments::{TokenArgumentError, TokenArguments};
+use crate::server_arguments::ServerArguments;
+use crate::token_arguments::TokenArgumentError;
 use crate::verify::{self, Verify, VerifyError};
-use crate::way::Way;
 use crate::witness::{self, WitnessArguments, WitnessCommandError};
-use crate::{Attestation, Client, ClientError, Policy};
+use crate::{Attestation, Client, ClientError};
 
 /// Exit status: it failed, and a message said what and where.
 const FAILED: u8 = 1;
@@ -99,7 +99,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was s
 #[derive(Debug, clap::Args)]
 struct Ask {
     #[command(flatten)]
-    way: Way,
+    server: ServerArguments,
     /// File with the messages, - for standard input.
     #[arg(long, value_name = "FILE", default_value = "-")]
     messages: PathBuf,
@@ -122,13 +122,6 @@ struct Ask {
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    policy: PolicyArguments,
-    #[command(flatten)]
-    tokens: TokenArguments,
-    /// Accept a server that proves nothing about itself. Whoever runs it can read the messages. For tests.
-    #[arg(long)]
-    insecure_no_attestation: bool,
 }
 
 fn parse_style(name: &str) -> Result<Style, String> {
@@ -236,13 +229,7 @@ pub fn main() -> ExitCode {
 
 fn ask(ask: &Ask) -> Result<(), CommandError> {
     let request = read_request(ask)?;
-    let policy = Policy {
-        accept_unattested: ask.insecure_no_attestation,
-        ..ask.policy.policy()?
-    };
-    let purse = ask.tokens.purse()?;
-    let timeout = Duration::from_secs(ask.timeout);
-    let client = Client::connect_by(&ask.way, timeout, policy)?.with_tokens(purse);
+    let client = ask.server.client(Duration::from_secs(ask.timeout))?;
     let started = Instant::now();
     if ask.stream {
         let (usage, model) = show(&client, &request)?;

@@ -38,6 +38,7 @@ mod proxy;
 pub mod relay;
 pub mod remote_log;
 mod rewriting;
+mod server_arguments;
 mod serving;
 mod stream;
 mod summary_stream;

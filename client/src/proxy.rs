@@ -6,6 +6,7 @@ mod failure;
 mod guard;
 mod serve;
 mod session;
+mod tokens;
 mod upstream;
 
 pub(crate) use command::{ProxyArguments, ProxyCommandError, help, run};

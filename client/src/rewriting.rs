@@ -7,10 +7,9 @@ use cloister_protocol::api::rewrite::{MAX_COUNT, Request, Response, Tone};
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use crate::Client;
 use crate::command::{CommandError, attestation_document, safe_for_terminal, waiting_spinner};
-use crate::policy_arguments::PolicyArguments;
-use crate::way::Way;
-use crate::{Client, Policy};
+use crate::server_arguments::ServerArguments;
 
 /// More than a server takes; it is not read further.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
@@ -21,7 +20,8 @@ Example:
   cloister rewrite --server http://127.0.0.1:8080 --tone friendly \"send me the file asap\" \\
     --log-policy log-policy.txt --release-key NAME+ID+KEY --log http://log.example --log-state seen
 
-Nothing is sent before the server's evidence is accepted; see cloister ask --help.
+Nothing is sent before the server's evidence is accepted, and a server may ask for an anonymous token; see cloister ask
+--help.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was sent).";
 
@@ -29,7 +29,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was s
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rewrite {
     #[command(flatten)]
-    way: Way,
+    server: ServerArguments,
     /// What becomes of the text: friendly, formal, shorter or fix (mistakes only).
     #[arg(long, value_name = "TONE", default_value = "friendly", value_parser = parse_tone)]
     tone: Tone,
@@ -45,11 +45,6 @@ pub(crate) struct Rewrite {
     /// Print one JSON document.
     #[arg(long)]
     pub(crate) json: bool,
-    #[command(flatten)]
-    policy: PolicyArguments,
-    /// Accept a server that proves nothing about itself. Whoever runs it can read the text. For tests.
-    #[arg(long)]
-    insecure_no_attestation: bool,
 }
 
 fn parse_tone(name: &str) -> Result<Tone, String> {
@@ -66,12 +61,8 @@ pub(crate) fn run(arguments: &Rewrite) -> Result<(), CommandError> {
     if request.text.trim().is_empty() {
         return Err(CommandError::NoText);
     }
-    let policy = Policy {
-        accept_unattested: arguments.insecure_no_attestation,
-        ..arguments.policy.policy()?
-    };
     let timeout = Duration::from_secs(arguments.timeout);
-    let client = Client::connect_by(&arguments.way, timeout, policy)?;
+    let client = arguments.server.client(timeout)?;
     let started = Instant::now();
     let spinner = waiting_spinner();
     let response = client.rewrite(&request);

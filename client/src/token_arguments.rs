@@ -21,7 +21,7 @@ pub(crate) struct TokenArguments {
     /// File whose first line is what the issuer lets you in by.
     #[arg(long, value_name = "FILE", requires = "issuer")]
     credential: Option<PathBuf>,
-    /// Tokens to get at one time where a file keeps them: the fewer visits, the less the issuer sees of when you ask.
+    /// Tokens to get at one time where they are kept, in a file or by the proxy: the fewer visits, the less the issuer sees of when you ask.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
     token_batch: u8,
 }
@@ -35,9 +35,17 @@ pub(crate) enum TokenArgumentError {
     Issuer(#[from] IssuerError),
 }
 
+/// How long a purse is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    /// What it holds in memory would be lost after that one.
+    OneRequest,
+    ManyRequests,
+}
+
 impl TokenArguments {
     /// The purse that they describe. Nothing is sent.
-    pub(crate) fn purse(&self) -> Result<Purse, TokenArgumentError> {
+    pub(crate) fn purse(&self, lasting: Lasting) -> Result<Purse, TokenArgumentError> {
         let credential = keys::read_passphrase(self.credential.as_deref())?;
         let issuer = match (&self.issuer, &credential) {
             (Some(url), Some(credential)) => {
@@ -45,8 +53,10 @@ impl TokenArguments {
             }
             _ => None,
         };
-        // Without a file the others of a batch would be lost with this process.
-        let batch = self.tokens.as_ref().map_or(1, |_| self.token_batch.into());
+        let batch = match (&self.tokens, lasting) {
+            (None, Lasting::OneRequest) => 1,
+            _ => self.token_batch.into(),
+        };
         let wallet = self.tokens.as_deref().map(Wallet::new);
         Ok(Purse::new(wallet, issuer, batch))
     }

@@ -2,137 +2,34 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cloister_client::issuer::{
-    self, Clients, Issuer, Outcome, generate_key, load_key, new_credential,
-};
+use cloister_client::issuer::load_key;
 use cloister_client::tokens::{IssuerClient, IssuerError, Purse, PurseError, Wallet};
-use cloister_client::witness::Stop;
 use cloister_client::{Client, ClientError, Policy};
 use cloister_protocol::api::problem::{Problem, TOKEN_INVALID, TOKEN_REQUIRED, TOKEN_SPENT};
+use cloister_protocol::api::rewrite;
 use cloister_protocol::api::summarize::{Message, Request, Response, Style, Usage};
 use cloister_protocol::api::{media, paths};
 use cloister_protocol::bhttp;
 use cloister_protocol::evidence::{Enclosures, Evidence, Kind, parse_nonce};
 use cloister_protocol::ohttp::Gateway;
 use cloister_tokens::issuer::IssuerKey;
-use cloister_tokens::origin::{self, Limits, Origin, Refusal};
+use cloister_tokens::origin::{Limits, Origin, Refusal};
 use cloister_tokens::request::{REQUEST_TYPE, RESPONSE_TYPE};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 
+#[path = "common/issuing.rs"]
+mod issuing;
 #[path = "common/running.rs"]
 mod running;
 
+use issuing::{Issuing, key_file, named};
 use running::Running;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The files of an issuer, and its server.
-struct Issuing {
-    folder: tempfile::TempDir,
-    url: String,
-    stop: Stop,
-    server: Option<JoinHandle<std::io::Result<()>>>,
-    outcomes: Arc<Mutex<Vec<Outcome>>>,
-}
-
-/// A key takes a while to make: one for all tests.
-fn key_file() -> &'static Path {
-    static FOLDER: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let made = FOLDER.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("issuer.key");
-        generate_key(&path, "issuer.example", "cloister.example", None).expect("a key");
-        (folder, path)
-    });
-    &made.1
-}
-
-fn named() -> origin::Issuer {
-    let text = std::fs::read(issuer::description_path(key_file())).expect("written");
-    origin::Issuer::from_json(&text).expect("an issuer")
-}
-
-impl Issuing {
-    fn start(quota: u32) -> Self {
-        Self::with_keys(quota, vec![load_key(key_file(), None).expect("a key")])
-    }
-
-    fn with_keys(quota: u32, keys: Vec<IssuerKey>) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (clients, credential) = (
-            folder.path().join("clients"),
-            folder.path().join("credential"),
-        );
-        new_credential(&clients, "ana", quota, &credential).expect("a client");
-        let admission = Clients::open(&clients, 0).expect("clients");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let (stop, outcomes) = (Stop::new(), Arc::new(Mutex::new(Vec::new())));
-        let (until, report) = (stop.clone(), Arc::clone(&outcomes));
-        let server = std::thread::spawn(move || {
-            issuer::serve(
-                listener,
-                Issuer { keys, admission },
-                &until,
-                move |outcome| {
-                    report.lock().expect("no panic").push(outcome.clone());
-                },
-            )
-        });
-        Self {
-            folder,
-            url,
-            stop,
-            server: Some(server),
-            outcomes,
-        }
-    }
-
-    fn credential(&self) -> String {
-        let text = std::fs::read_to_string(self.folder.path().join("credential"));
-        text.expect("written").trim().to_owned()
-    }
-
-    fn client(&self) -> IssuerClient {
-        IssuerClient::new(&self.url, &self.credential(), TIMEOUT).expect("an address")
-    }
-
-    fn outcomes(&self) -> Vec<String> {
-        let outcomes = self.outcomes.lock().expect("no panic");
-        outcomes.iter().map(ToString::to_string).collect()
-    }
-
-    /// An HTTP exchange by hand: status and whole answer.
-    fn raw(&self, request: &str, body: &[u8]) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.url.trim_start_matches("http://")).expect("there");
-        let head = format!(
-            "{request}\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream
-            .write_all(&[head.as_bytes(), body].concat())
-            .expect("sent");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("an answer");
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        (answer[9..12].parse().expect("a status"), answer)
-    }
-}
-
-impl Drop for Issuing {
-    fn drop(&mut self) {
-        self.stop.stop();
-        if let Some(server) = self.server.take() {
-            server.join().expect("no panic").expect("it served");
-        }
-    }
-}
 
 /// A server that demands tokens.
 struct Server {
@@ -262,12 +159,22 @@ fn inner(state: &mut State, request: &bhttp::Request) -> bhttp::Response {
     state.served.push(outcome);
     match outcome {
         Ok(()) => {
-            let response = Response {
-                summary: "done".to_owned(),
-                usage: Usage::default(),
-                model: "test".to_owned(),
+            let model = "test".to_owned();
+            let json = match request.path.as_str() {
+                paths::REWRITE => rewrite::Response {
+                    suggestions: vec!["done".to_owned()],
+                    usage: rewrite::Usage::default(),
+                    model,
+                }
+                .to_json(),
+                _ => Response {
+                    summary: "done".to_owned(),
+                    usage: Usage::default(),
+                    model,
+                }
+                .to_json(),
             };
-            let response = bhttp::Response::new(200).with_content(media::JSON, response.to_json());
+            let response = bhttp::Response::new(200).with_content(media::JSON, json);
             response.expect("valid")
         }
         Err(refusal) => {
@@ -525,16 +432,15 @@ fn a_deployment_with_the_commands() {
 
     let server = Server::start();
     std::fs::write(path("messages.json"), br#"[{"from":"Ana","text":"Hi"}]"#).expect("written");
-    let ask = |more: &[&str]| {
+    let run = |words: &[&str], more: &[&str]| {
         let output = cloister()
+            .args(words)
             .args([
-                "ask",
                 "--server",
                 &server.url,
                 "--insecure-no-attestation",
                 "--json",
             ])
-            .args(["--messages", &path("messages.json")])
             .args(more)
             .output()
             .expect("it runs");
@@ -543,9 +449,13 @@ fn a_deployment_with_the_commands() {
             String::from_utf8_lossy(&output.stdout).into_owned(),
         )
     };
-    let (status, said) = ask(&[]);
-    assert_eq!(status, Some(1));
-    assert!(said.contains("--issuer"), "{said}");
+    let messages = path("messages.json");
+    let ask = |more: &[&str]| run(&["ask", "--messages", &messages], more);
+    let rewrite = |more: &[&str]| run(&["rewrite", "hi"], more);
+    for (status, said) in [ask(&[]), rewrite(&[])] {
+        assert_eq!(status, Some(1));
+        assert!(said.contains("--issuer"), "{said}");
+    }
     let with = [
         "--tokens",
         &path("tokens"),
@@ -556,9 +466,9 @@ fn a_deployment_with_the_commands() {
         "--token-batch",
         "2",
     ];
-    for _ in 0..2 {
-        let (status, said) = ask(&with);
+    for (status, said) in [rewrite(&with), ask(&with)] {
         assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("done"), "{said}");
     }
     // The second one was kept, and is all that is left.
     let (status, said) = ask(&["--tokens", &path("tokens")]);

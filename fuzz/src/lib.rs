@@ -17,6 +17,7 @@ pub mod launch;
 pub mod protocol;
 pub mod snp;
 pub mod tls;
+pub mod tokens;
 pub mod transparency;
 
 /// A target: its name (that of the binary), what runs it, and valid inputs to start from.
@@ -31,7 +32,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 38] = [
+pub const TARGETS: [Target; 46] = [
     target("keyconfig", protocol::keyconfig, protocol::keyconfig_seeds),
     target(
         "ohttp_request",
@@ -76,6 +77,38 @@ pub const TARGETS: [Target; 38] = [
     target("e820", guest::e820, guest::e820_seeds),
     target("http", guest::http, guest::http_seeds),
     target("tls", tls::tls, tls::tls_seeds),
+    target(
+        "token_challenge",
+        tokens::token_challenge,
+        tokens::token_challenge_seeds,
+    ),
+    target(
+        "token_offers",
+        tokens::token_offers,
+        tokens::token_offers_seeds,
+    ),
+    target("token", tokens::token, tokens::token_seeds),
+    target("token_key", tokens::token_key, tokens::token_key_seeds),
+    target(
+        "token_directory",
+        tokens::token_directory,
+        tokens::token_directory_seeds,
+    ),
+    target(
+        "token_issuer",
+        tokens::token_issuer,
+        tokens::token_issuer_seeds,
+    ),
+    target(
+        "token_request",
+        tokens::token_request,
+        tokens::token_request_seeds,
+    ),
+    target(
+        "token_response",
+        tokens::token_response,
+        tokens::token_response_seeds,
+    ),
     target("fw_cfg", host::fw_cfg, host::fw_cfg_seeds),
     target("network_card", host::network_card, host::network_card_seeds),
     target("ghcb", snp::ghcb, snp::ghcb_seeds),

@@ -6,8 +6,8 @@ use cloister_transparency::checkpoint::SignedCheckpoint;
 use cloister_transparency::merkle::{self, MAX_PROOF_HASHES};
 use cloister_transparency::note::{MAX_SIGNATURES, Note};
 use cloister_transparency::release::{
-    Build, ImageRelease, MAX_VALIDITY_S, MinimumTcb, Model, ModelRelease, Period, SnpLaunch,
-    Source, Subject, Withdrawal,
+    Build, ImageRelease, MAX_VALIDITY_S, MinimumTcb, Model, ModelRelease, Period, Serving,
+    SnpLaunch, Source, Subject, TokenIssuer, Withdrawal,
 };
 use cloister_transparency::witness::{AddCheckpoint, Answer, Witness, WitnessStore};
 use cloister_transparency::{
@@ -191,6 +191,8 @@ pub fn release_seeds() -> Vec<Vec<u8>> {
         snp: vec![launch],
         model: Some(model.clone()),
         log_policy: Some([5; 32]),
+        serving: None,
+        token_issuer: None,
         source: Source {
             repository: String::new(),
             commit: "a".repeat(40),
@@ -218,8 +220,21 @@ pub fn release_seeds() -> Vec<Vec<u8>> {
         reason: "a \"defect\"".into(),
         withdraws: Hash([8; 32]),
     };
+    let gated = ImageRelease {
+        serving: Some(Serving {
+            epoch_s: 20,
+            tls: true,
+        }),
+        token_issuer: Some(TokenIssuer {
+            name: "issuer.example".into(),
+            origin: "cloister.example".into(),
+            token_key: vec![9; 342],
+        }),
+        ..image.clone()
+    };
     let statements = [
         Statement::Image(image),
+        Statement::Image(gated),
         Statement::Model(released),
         Statement::Withdraw(withdrawal),
     ];

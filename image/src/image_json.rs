@@ -98,7 +98,9 @@ pub struct TokenIssuerEntry {
     pub name: String,
     /// What its tokens must be for.
     pub origin: String,
-    /// SHA-256 of its token key, which tokens name it by, lower-case hex.
+    /// Its token key, a SubjectPublicKeyInfo, lower-case hex.
+    pub token_key: String,
+    /// SHA-256 of that key, which tokens name it by, lower-case hex.
     pub token_key_id: String,
 }
 
@@ -240,6 +242,7 @@ mod tests {
             token_issuer: Some(TokenIssuerEntry {
                 name: "issuer.example".to_owned(),
                 origin: "cloister.example".to_owned(),
+                token_key: "55".repeat(342),
                 token_key_id: "44".repeat(32),
             }),
             serving: ServingEntry {

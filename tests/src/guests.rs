@@ -84,6 +84,15 @@ pub fn image_with_tokens(issuer: Issuer) -> Image {
     build_with("fixture", "tokens", Some(issuer), Serving::default())
 }
 
+/// The same with TLS.
+pub fn image_with_tls_and_tokens(issuer: Issuer) -> Image {
+    let serving = Serving {
+        tls: true,
+        ..Serving::default()
+    };
+    build_with("fixture", "tls-tokens", Some(issuer), serving)
+}
+
 fn build(model: &str) -> Image {
     build_with(model, model, None, Serving::default())
 }

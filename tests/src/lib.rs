@@ -3,6 +3,7 @@
 
 pub mod guests;
 pub mod known_exchange;
+pub mod known_tls;
 pub mod monitor;
 pub mod private_keys;
 pub mod raw;

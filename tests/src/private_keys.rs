@@ -58,6 +58,11 @@ fn looks_random(bytes: &[u8; KEY_BYTES]) -> bool {
     seen.iter().map(|word| word.count_ones()).sum::<u32>() >= DIFFERENT_BYTES
 }
 
+/// The public key of X25519 (RFC 7748) that belongs to a private one.
+pub fn x25519_public(private: &[u8; KEY_BYTES]) -> [u8; 32] {
+    PublicKey::from(&StaticSecret::from(*private)).to_bytes()
+}
+
 /// What private keys lead to.
 struct Publics {
     x25519: [u8; 32],
@@ -77,7 +82,7 @@ impl Publics {
     }
 
     fn name_of(&self, bytes: &[u8; KEY_BYTES]) -> Option<&'static str> {
-        let scalar = PublicKey::from(&StaticSecret::from(*bytes)).to_bytes();
+        let scalar = x25519_public(bytes);
         if scalar == self.x25519 {
             return Some("X25519 private key");
         }

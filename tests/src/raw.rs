@@ -89,7 +89,7 @@ pub fn half_close(stream: &TcpStream) {
 }
 
 /// Reads one answer, over interim ones (1xx), up to its length or the end of the connection.
-pub fn read_answer(stream: &mut TcpStream) -> Answer {
+pub fn read_answer(stream: &mut impl Read) -> Answer {
     let mut bytes = Vec::new();
     loop {
         match parse(&bytes, false) {
@@ -113,7 +113,7 @@ pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, Duration) {
     (bytes, started.elapsed())
 }
 
-fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> usize {
+fn read_some(stream: &mut impl Read, bytes: &mut Vec<u8>) -> usize {
     let mut buffer = [0; 16 << 10];
     match stream.read(&mut buffer) {
         Ok(read) => {

@@ -6,10 +6,13 @@ use std::path::Path;
 use cloister_boot::manifest::Serving;
 use cloister_client::remote_log::LogLocation;
 use cloister_tests::guests::workspace;
+use cloister_tokens::TokenKey;
+use cloister_tokens::origin::Issuer;
 use cloister_transparency::Freshness;
 use xtask::audit::{self, Audited, Request};
 use xtask::digest;
-use xtask::image_build::{self, IMAGE_JSON, Image};
+use xtask::guest_build::Environment;
+use xtask::image_build::{self, IMAGE_JSON, Image, ImageInputs};
 use xtask::models::ModelChoice;
 use xtask::release::deployment::Deployment;
 use xtask::release::keys::KeyFolder;
@@ -44,7 +47,22 @@ fn a_release_is_built_again_and_what_differs_is_named() {
     let keys = KeyFolder::new(&path("keys"), None);
     let deployment = Deployment::new(&path("log"), &path("state"), keys, None);
     deployment.create("example.org/log", 2).expect("made");
-    let image = image_build::build(workspace(), &ModelChoice::Fixture, &path("image"));
+    // All that a release has to say for a rebuild; the audit is told nothing of it.
+    let inputs = ImageInputs {
+        model: &ModelChoice::Fixture,
+        log_policy: None,
+        token_issuer: Some(Issuer {
+            name: "issuer.example".to_owned(),
+            token_key: TokenKey::from_modulus(&[0xff; 256]).expect("odd, 2048 bits"),
+            origin_info: "cloister.example".to_owned(),
+        }),
+        serving: Serving {
+            tls: true,
+            epoch_s: 20,
+        },
+        environment: Environment::of_this_process(),
+    };
+    let image = image_build::build_from(workspace(), &inputs, &path("image"));
     let image = image.expect("an image");
     let modified = image.facts().source.modified;
     publish::image(&deployment, &image, DAY_S).expect("published");

@@ -6,11 +6,14 @@
 //!
 //! | kind | fields of the predicate |
 //! |---|---|
-//! | `image` | `build`, `logPolicy`, `model`, `notAfter`, `notBefore`, `sbom`, `snp`, `source`, `version` |
+//! | `image` | `build`, `logPolicy`, `model`, `notAfter`, `notBefore`, `sbom`, `serving`, `snp`, `source`, `tokenIssuer`, `version` |
 //! | `model` | `model`, `notAfter`, `notBefore`, `version` |
 //! | `withdraw` | `notBefore`, `reason`, `withdraws` |
 //!
-//! Digests are lower-case hexadecimal digits, times RFC 3339 in UTC and whole seconds, numbers integers below 2^53.
+//! Whoever builds an image again needs `serving` (TLS or not, length of a key epoch) and, where the image names one,
+//! `tokenIssuer`; statements from before there were such fields have neither.
+//!
+//! Digests and the token key are lower-case hexadecimal digits, times RFC 3339 in UTC and whole seconds, numbers integers below 2^53.
 
 mod wire;
 
@@ -39,6 +42,15 @@ pub const MAX_LAUNCHES: usize = 256;
 
 /// The most files that a statement names.
 pub const MAX_SUBJECTS: usize = 16;
+
+/// The shortest and the longest key epoch of an image, in seconds.
+pub const EPOCH_S: core::ops::RangeInclusive<u32> = 10..=86_400;
+
+/// The longest name of a token issuer, and the longest list of its origins, in bytes.
+pub const MAX_ISSUER_BYTES: usize = 255;
+
+/// The longest token key, in bytes.
+pub const MAX_TOKEN_KEY_BYTES: usize = 512;
 
 /// A file by its name and digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +147,26 @@ pub struct SnpLaunch {
     pub vmm: String,
 }
 
+/// How an image serves its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Length of a key epoch in seconds, within [`EPOCH_S`].
+    pub epoch_s: u32,
+    /// TLS on the port; otherwise plain HTTP.
+    pub tls: bool,
+}
+
+/// Whose anonymous tokens an image demands (RFC 9577, RFC 9578).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenIssuer {
+    /// The issuer's name: printable ASCII.
+    pub name: String,
+    /// The origins that its tokens must be for, separated by commas, or nothing: printable ASCII.
+    pub origin: String,
+    /// Its token key, a SubjectPublicKeyInfo. It is not looked into here.
+    pub token_key: Vec<u8>,
+}
+
 /// A released image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageRelease {
@@ -150,6 +182,10 @@ pub struct ImageRelease {
     pub model: Option<Model>,
     /// SHA-256 of the log policy in the image's manifest, if it has one.
     pub log_policy: Option<[u8; 32]>,
+    /// How it serves its port; statements from before there was a choice do not say.
+    pub serving: Option<Serving>,
+    /// The token issuer in its manifest, if it names one.
+    pub token_issuer: Option<TokenIssuer>,
     /// Where its source is.
     pub source: Source,
     /// How it was built.

@@ -331,6 +331,7 @@ fn token_issuer_entry(issuer: &Issuer) -> TokenIssuerEntry {
     TokenIssuerEntry {
         name: issuer.name.clone(),
         origin: issuer.origin_info.clone(),
+        token_key: digest::hex(issuer.token_key.spki()),
         token_key_id: digest::of_bytes(issuer.token_key.spki()),
     }
 }

@@ -14,11 +14,14 @@ use super::failure::Failure;
 use super::guard::Guard;
 use super::serve::Proxy;
 use super::session::Sessions;
+use super::tokens::Tokens;
 use super::upstream::Upstream;
 use crate::client::{self, ClientError};
 use crate::policy::Policy;
-use crate::policy_arguments::{self, PolicyArguments, PolicyError};
+use crate::policy_arguments::{self, PolicyError};
+use crate::server_arguments::ServerArguments;
 use crate::serving::{self, ListenError, Stop, say};
+use crate::token_arguments::{Lasting, TokenArgumentError};
 use crate::transport::TransportError;
 use crate::upstream::{Origin, OriginError, Pool, PoolLimits};
 use crate::way::Way;
@@ -50,6 +53,9 @@ Nothing is sent to the server before its evidence is accepted. Keys are kept, an
 policy is read again then, the log too. A server that is refused later gets nothing more; programs get status 502 and the
 check that failed. A server with https:// has to show the TLS key that its evidence binds, on every connection.
 
+A server may ask for an anonymous token with each request: with --issuer and --credential tokens are fetched a batch at a
+time, the next ones before the last are used, and kept in memory, or in --tokens for the next start too.
+
 {}
 
 Examples:
@@ -67,7 +73,7 @@ Exit status: 0 stopped by SIGTERM or ctrl-c, 1 failed, 2 wrong usage, 3 refused 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ProxyArguments {
     #[command(flatten)]
-    way: Way,
+    server: ServerArguments,
     /// Address to listen at, HOST:PORT; port 0 for any that is free.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
@@ -90,11 +96,6 @@ pub(crate) struct ProxyArguments {
     /// Print one JSON document about itself before it begins, and what it says later as JSON lines on standard error.
     #[arg(long)]
     pub(crate) json: bool,
-    #[command(flatten)]
-    policy: PolicyArguments,
-    /// Accept a server that proves nothing about itself. Whoever runs it can read the requests. For tests.
-    #[arg(long)]
-    insecure_no_attestation: bool,
 }
 
 /// Why there is no proxy.
@@ -110,6 +111,8 @@ pub(crate) enum ProxyCommandError {
     ApiKey { path: PathBuf, reason: String },
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Tokens(#[from] TokenArgumentError),
     #[error(transparent)]
     Transport(#[from] TransportError),
     #[error(transparent)]
@@ -137,7 +140,7 @@ pub(crate) fn run(arguments: &Arc<ProxyArguments>) -> Result<(), ProxyCommandErr
         return Err(ProxyCommandError::Remote(arguments.listen));
     }
     // What is wrong with the policy's files is said now.
-    let proxy = Arc::new(proxy(arguments, arguments.policy()?)?);
+    let proxy = Arc::new(proxy(arguments, arguments.server.policy()?)?);
     let (listener, address) = serving::listen(arguments.listen)?;
     let stop = Stop::new();
     stop.at_signals().map_err(ProxyCommandError::Serve)?;
@@ -158,7 +161,10 @@ pub(crate) fn run(arguments: &Arc<ProxyArguments>) -> Result<(), ProxyCommandErr
         };
         announce(arguments, address, &notice).map_err(ProxyCommandError::Serve)?;
         tokio::spawn(keep_fresh(Arc::clone(&proxy), is_json));
-        let served = serving::serve(listener, proxy, &limits, &stop).await;
+        let served = serving::serve(listener, Arc::clone(&proxy), &limits, &stop).await;
+        if let Err(failure) = proxy.upstream.tokens.close().await {
+            say(NAME, is_json, "tokens-lost", failure.message());
+        }
         served.map_err(ProxyCommandError::Serve)
     });
     // A look at evidence that is under way has had its time.
@@ -196,25 +202,16 @@ async fn keep_fresh(proxy: Arc<Proxy>, is_json: bool) {
     }
 }
 
-impl ProxyArguments {
-    fn policy(&self) -> Result<Policy, PolicyError> {
-        Ok(Policy {
-            accept_unattested: self.insecure_no_attestation,
-            ..self.policy.policy()?
-        })
-    }
-}
-
 /// `policy` is for the first look at the evidence; the next ones read it again.
 fn proxy(arguments: &Arc<ProxyArguments>, policy: Policy) -> Result<Proxy, ProxyCommandError> {
     let timeout = Duration::from_secs(arguments.timeout);
-    let transport = arguments.way.transport(EVIDENCE_TIMEOUT)?;
-    let (origin, resource) = resource(&arguments.way)?;
+    let transport = arguments.server.way.transport(EVIDENCE_TIMEOUT)?;
+    let (origin, resource) = resource(&arguments.server.way)?;
     let given = Arc::clone(arguments);
     let first = Mutex::new(Some(policy));
     let attest = move || {
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let policy = first.map_or_else(|| given.policy(), Ok)?;
+        let policy = first.map_or_else(|| given.server.policy(), Ok)?;
         // A server that was started anew may have another TLS key: whether that is the right one, its evidence says.
         let transport = transport.anew().map_err(ClientError::from)?;
         Ok::<_, Failure>(client::accepted_keys(&transport, &policy)?)
@@ -228,18 +225,27 @@ fn proxy(arguments: &Arc<ProxyArguments>, policy: Policy) -> Result<Proxy, Proxy
     };
     let sessions = Sessions::new(Arc::new(attest));
     let pool = Pool::new(origin, limits);
+    let tokens = Arc::new(tokens(arguments)?);
     let mut hosts = arguments.host.clone();
     let ip = arguments.listen.ip();
     if !ip.is_unspecified() {
         hosts.push(ip.to_string());
     }
     Ok(Proxy {
-        upstream: Upstream::new(sessions, pool, resource, timeout),
+        upstream: Upstream::new(sessions, tokens, pool, resource, timeout),
         guard: Guard {
             hosts,
             api_key: api_key(arguments)?,
         },
     })
+}
+
+fn tokens(arguments: &ProxyArguments) -> Result<Tokens, TokenArgumentError> {
+    let purse = arguments.server.purse(Lasting::ManyRequests)?;
+    let is_json = arguments.json;
+    let report = move |failure: &Failure| say(NAME, is_json, "no-more-tokens", failure.message());
+    let server = &arguments.server.way.server;
+    Ok(Tokens::new(server, purse, Box::new(report)))
 }
 
 /// Where encapsulated requests go: the server or the relay, and the target there.
@@ -272,7 +278,7 @@ fn api_key(arguments: &ProxyArguments) -> Result<Option<String>, ProxyCommandErr
 fn announce(arguments: &ProxyArguments, address: SocketAddr, notice: &str) -> io::Result<()> {
     let base = format!("http://{address}/v1");
     if !arguments.json {
-        eprintln!("cloister proxy: {base} asks {}", arguments.way);
+        eprintln!("cloister proxy: {base} asks {}", arguments.server.way);
         eprintln!("cloister proxy: {notice}.");
         return Ok(());
     }

@@ -9,6 +9,7 @@ use crate::client::ClientError;
 use crate::policy::Refusal;
 use crate::policy_arguments::PolicyError;
 use crate::serving::reply::{BodyError, Reply, try_again, whole};
+use crate::tokens::PurseError;
 use crate::upstream::UpstreamError;
 
 /// OpenAI's own clients try 502 and others again, unless they are told not to by this field.
@@ -112,6 +113,11 @@ impl Failure {
         Self::request(status, "on_the_way", message)
     }
 
+    /// There is no token to send the request with.
+    pub(super) fn tokens(message: impl Into<String>) -> Self {
+        Self::server(502, "tokens", message)
+    }
+
     /// Whether the server's evidence, or the log, was refused.
     pub(super) fn is_refusal(&self) -> bool {
         self.kind == Kind::Attestation
@@ -192,6 +198,12 @@ impl From<PolicyError> for Failure {
             true => Self::attestation("log", error.to_string()),
             false => Self::server(502, "policy", error.to_string()),
         }
+    }
+}
+
+impl From<PurseError> for Failure {
+    fn from(error: PurseError) -> Self {
+        Self::tokens(format!("there is no token for this request: {error}"))
     }
 }
 

@@ -27,8 +27,6 @@ use crate::verify;
 
 /// How long a request's content may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most bytes of the content of an answer that is an error and comes as a stream.
-const MAX_ERROR_BYTES: usize = 64 << 10;
 /// The most bytes of an event of a streamed answer.
 const MAX_EVENT_BYTES: usize = 1 << 20;
 /// What was shown of the server, for those who want to see it.
@@ -117,7 +115,7 @@ impl Proxy {
         }
         let (head, pieces) = self.upstream.stream(&request).await?;
         if head.status != 200 {
-            return Err(error_of(head.status, &collect(pieces).await?));
+            return Err(error_of(head.status, &head.content));
         }
         let mut reply = Response::new(Streamed::new(pieces).boxed_unsync());
         let headers = reply.headers_mut();
@@ -179,17 +177,6 @@ fn content_type(answer: &Inner) -> HeaderValue {
 fn error_of(status: u16, content: &[u8]) -> Failure {
     let problem = Problem::from_json(content).unwrap_or_else(|_| Problem::from_status(status));
     Failure::problem(&Problem { status, ..problem })
-}
-
-async fn collect(mut pieces: Pieces) -> Result<Vec<u8>, Failure> {
-    let mut content = Vec::new();
-    while let Some(piece) = pieces.recv().await {
-        content.extend_from_slice(&piece?);
-        if content.len() > MAX_ERROR_BYTES {
-            break;
-        }
-    }
-    Ok(content)
 }
 
 /// What the server has shown.

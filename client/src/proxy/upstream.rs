@@ -14,17 +14,22 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Uri};
 use rand_core::UnwrapErr;
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use super::failure::Failure;
 use super::session::{Session, Sessions};
+use super::tokens::{Held, Met, Tokens};
 use crate::opening::Opening;
 use crate::serving::reply::{BodyError, read_body};
-use crate::upstream::{Bounded, Lease, Pool};
+use crate::tokens::with_token;
+use crate::upstream::{Bounded, Lease, Pool, PoolNews};
 
 /// The most bytes of an answer that is sealed as a whole, or of an error in the clear.
 const MAX_ANSWER_BYTES: usize = 2 << 20;
 /// The most bytes of the records that carry it.
 const MAX_STREAM_BYTES: usize = 32 << 20;
+/// The most bytes of the content of an answer that is an error and comes as a stream.
+const MAX_ERROR_BYTES: usize = 64 << 10;
 /// Pieces of a streamed answer that a client has not taken yet.
 const PIECES: usize = 16;
 
@@ -34,6 +39,7 @@ pub(super) type Pieces = mpsc::Receiver<Result<Bytes, Failure>>;
 /// The way to the server.
 pub(super) struct Upstream {
     pub(super) sessions: Sessions,
+    pub(super) tokens: Arc<Tokens>,
     pool: Pool,
     resource: Uri,
     timeout: Duration,
@@ -47,24 +53,45 @@ struct Sealed {
 
 impl Upstream {
     /// `resource` is the path of the gateway, or of the relay's resource for it.
-    pub(super) fn new(sessions: Sessions, pool: Pool, resource: Uri, timeout: Duration) -> Self {
+    pub(super) fn new(
+        sessions: Sessions,
+        tokens: Arc<Tokens>,
+        pool: Pool,
+        resource: Uri,
+        timeout: Duration,
+    ) -> Self {
         Self {
             sessions,
+            tokens,
             pool,
             resource,
             timeout,
         }
     }
 
-    /// Sends an inner request and gives the answer to it as a whole. Dropped, it ends the request at the server.
+    /// Sends an inner request, with a token if it makes work and there is one, and once more where the server asks for
+    /// another; gives the answer to it as a whole. Dropped, it ends the request at the server.
     pub(super) async fn send(&self, request: &bhttp::Request) -> Result<Response, Failure> {
-        let padded = request.encode_padded().map_err(too_large)?;
+        let held = self.tokens.take(request).await?;
+        let answer = self.send_with(request, held.as_ref()).await?;
+        match self.tokens.meet(answer, held).await? {
+            Met::Answer(answer) => Ok(answer),
+            Met::Token(other) => Tokens::last(self.send_with(request, Some(&other)).await?),
+        }
+    }
+
+    async fn send_with(
+        &self,
+        request: &bhttp::Request,
+        held: Option<&Held>,
+    ) -> Result<Response, Failure> {
+        let padded = encode(request, held)?;
         let mut session = self.sessions.get().await?;
         for is_last in [false, true] {
             let sealed = session.keys.encapsulate(&mut UnwrapErr(SysRng), &padded);
             let (sealed, opener) = sealed.map_err(unusable)?;
             let types = (media::OHTTP_REQUEST, media::OHTTP_RESPONSE);
-            let answer = self.post(&session, sealed, types, is_last).await?;
+            let answer = self.post(&session, sealed, types, held, is_last).await?;
             let Some(answer) = answer else {
                 session = self.sessions.renew(Some(&session)).await?;
                 continue;
@@ -78,27 +105,47 @@ impl Upstream {
         Err(outdated())
     }
 
-    /// Sends an inner request and gives status and fields of the answer once they are there, and its content as it comes.
-    /// Whoever drops the content before its end ends the request at the server; after it the rest of the records is taken,
-    /// so that nobody on the way learns where the answer ended.
+    /// Sends an inner request, with tokens as [`Upstream::send`] does, and gives status and fields of the answer once they
+    /// are there, and its content as it comes; an answer with a status other than 200 has its content. Whoever drops the
+    /// content before its end ends the request at the server; after it the rest of the records is taken, so that nobody on
+    /// the way learns where the answer ended.
     pub(super) async fn stream(
         &self,
         request: &bhttp::Request,
     ) -> Result<(Response, Pieces), Failure> {
-        let padded = request.encode_padded().map_err(too_large)?;
+        let held = self.tokens.take(request).await?;
+        let (answer, pieces) = self.stream_with(request, held.as_ref()).await?;
+        match self.tokens.meet(answer, held).await? {
+            Met::Answer(answer) => Ok((answer, pieces)),
+            Met::Token(other) => {
+                let (answer, pieces) = self.stream_with(request, Some(&other)).await?;
+                Ok((Tokens::last(answer)?, pieces))
+            }
+        }
+    }
+
+    async fn stream_with(
+        &self,
+        request: &bhttp::Request,
+        held: Option<&Held>,
+    ) -> Result<(Response, Pieces), Failure> {
+        let padded = encode(request, held)?;
         let mut session = self.sessions.get().await?;
         for is_last in [false, true] {
             let (sealed, opener) = encapsulate_chunked(&session, &padded)?;
             let types = (media::OHTTP_CHUNKED_REQUEST, media::OHTTP_CHUNKED_RESPONSE);
-            let answer = self.post(&session, sealed, types, is_last).await?;
+            let answer = self.post(&session, sealed, types, held, is_last).await?;
             let Some(answer) = answer else {
                 session = self.sessions.renew(Some(&session)).await?;
                 continue;
             };
             let mut reading = Reading::new(answer, opener, self.timeout);
-            let head = reading.head().await?;
-            let (sender, pieces) = mpsc::channel(PIECES);
+            let mut head = reading.head().await?;
+            let (sender, mut pieces) = mpsc::channel(PIECES);
             tokio::spawn(reading.pass_on(sender));
+            if head.status != 200 {
+                head.content = collect(&mut pieces).await?.into();
+            }
             return Ok((head, pieces));
         }
         Err(outdated())
@@ -111,6 +158,7 @@ impl Upstream {
         session: &Session,
         sealed: Vec<u8>,
         (request_type, answer_type): (&'static str, &'static str),
+        held: Option<&Held>,
         is_last: bool,
     ) -> Result<Option<Sealed>, Failure> {
         let content = Full::new(Bytes::from(sealed)).map_err(|never| match never {});
@@ -120,7 +168,9 @@ impl Upstream {
         let headers = request.headers_mut();
         headers.insert(HOST, self.pool.origin().authority());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(request_type));
-        let (response, lease) = match self.pool.send(request, Some(session.tls_key), &()).await {
+        let news: &dyn PoolNews = held.map_or(&(), |held| held);
+        let sent = self.pool.send(request, Some(session.tls_key), news);
+        let (response, lease) = match sent.await {
             Err(error) if error.other_key().is_some() && !is_last => return Ok(None),
             outcome => outcome?,
         };
@@ -147,6 +197,27 @@ impl Upstream {
             false => Err(Failure::on_the_way(&problem)),
         }
     }
+}
+
+/// A request with its token, padded.
+fn encode(request: &bhttp::Request, held: Option<&Held>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    match held {
+        Some(held) => with_token(request, held.token())?.encode_padded(),
+        None => request.encode_padded(),
+    }
+    .map_err(too_large)
+}
+
+/// The content of an answer that is an error.
+async fn collect(pieces: &mut Pieces) -> Result<Vec<u8>, Failure> {
+    let mut content = Vec::new();
+    while let Some(piece) = pieces.recv().await {
+        content.extend_from_slice(&piece?);
+        if content.len() > MAX_ERROR_BYTES {
+            break;
+        }
+    }
+    Ok(content)
 }
 
 fn encapsulate_chunked(

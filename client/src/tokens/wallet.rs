@@ -159,6 +159,24 @@ impl Wallet {
         Ok(self.read()?.tokens.iter().filter(good).count())
     }
 
+    /// Tokens for a challenge that are still good.
+    ///
+    /// # Errors
+    /// [`WalletError`].
+    pub fn count_for(
+        &self,
+        challenge_digest: &[u8; DIGEST_BYTES],
+        now_s: u64,
+    ) -> Result<usize, WalletError> {
+        let _lock = self.lock()?;
+        let tokens = self.read()?.tokens.into_iter();
+        let good = tokens.filter(|held| held.expires_s > now_s);
+        let good = good.filter_map(|held| held.token());
+        Ok(good
+            .filter(|token| token.challenge_digest == *challenge_digest)
+            .count())
+    }
+
     fn take_where(
         &self,
         now_s: u64,

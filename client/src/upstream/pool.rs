@@ -45,6 +45,8 @@ pub(crate) trait PoolNews: Send + Sync {
     fn connected(&self) {}
     /// A request goes over a connection that was there.
     fn reused(&self) {}
+    /// That connection had ended: not a byte of the request was sent over it.
+    fn unsent(&self) {}
 }
 
 impl PoolNews for () {}
@@ -188,7 +190,10 @@ impl Pool {
                     return Ok((response, lease));
                 }
                 Ok(Err(mut error)) => match error.take_message() {
-                    Some(unsent) if !is_fresh => request = unsent,
+                    Some(unsent) if !is_fresh => {
+                        news.unsent();
+                        request = unsent;
+                    }
                     _ => return Err(UpstreamError::Broken(reason(error.error()))),
                 },
                 Err(_) => return Err(UpstreamError::AnswerTimeout(longest)),

@@ -83,6 +83,8 @@ pub(crate) fn image(ago_s: u64) -> ImageRelease {
         }],
         model: None,
         log_policy: None,
+        serving: None,
+        token_issuer: None,
         source: Source {
             repository: String::new(),
             commit: "a".repeat(40),

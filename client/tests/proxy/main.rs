@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod behaviour;
+#[path = "../common/issuing.rs"]
+#[expect(dead_code, reason = "the issuer's tests need more of it")]
+mod issuing;
 mod openai;
 mod process;
 #[path = "../relay/raw.rs"]
@@ -15,3 +18,4 @@ mod tls;
 #[path = "../relay/tls_front.rs"]
 #[expect(dead_code, reason = "the relay's tests need more of it")]
 mod tls_front;
+mod tokens;

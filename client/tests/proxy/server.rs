@@ -15,6 +15,7 @@ use cloister_protocol::evidence::{Enclosures, Evidence, Kind, parse_nonce};
 use cloister_protocol::keyconfig::Epoch;
 use cloister_protocol::ohttp::Gateway;
 use cloister_protocol::records;
+use cloister_tokens::origin::{self, Limits, Origin, Refusal};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use serde_json::{Value, json};
@@ -52,6 +53,17 @@ struct Shared {
     stale: Mutex<bool>,
     /// SubjectPublicKeyInfo, DER; none where it is empty.
     tls_public_key: Mutex<Vec<u8>>,
+    /// Who takes tokens; without one, everybody is let in.
+    origin: Mutex<Option<Origin>>,
+    /// What came of requests that make work, and their tokens.
+    shown: Mutex<Vec<Shown>>,
+}
+
+/// A request came to the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) field: Vec<u8>,
+    pub(crate) outcome: Result<(), Refusal>,
 }
 
 fn gateway(number: u64, lasts: Duration) -> Gateway {
@@ -82,6 +94,8 @@ impl Server {
                 completed: AtomicUsize::new(0),
                 stale: Mutex::new(false),
                 tls_public_key: Mutex::default(),
+                origin: Mutex::default(),
+                shown: Mutex::default(),
             }),
         };
         let shared = Arc::clone(&server.shared);
@@ -114,6 +128,21 @@ impl Server {
     /// From now on its evidence binds this TLS key.
     pub(crate) fn bind_tls_key(&self, public_key: &[u8]) {
         *self.shared.tls_public_key.lock().unwrap() = public_key.to_vec();
+    }
+
+    /// From now on each request that makes work needs a token of this issuer, for a challenge of now.
+    pub(crate) fn demand_tokens(&self, issuer: origin::Issuer) {
+        let limits = Limits {
+            capacity: 1024,
+            ..Limits::DEFAULT
+        };
+        let origin = Origin::new(issuer, limits, &mut UnwrapErr(SysRng), 0).unwrap();
+        *self.shared.origin.lock().unwrap() = Some(origin);
+    }
+
+    /// What came to the gate since this was last asked.
+    pub(crate) fn shown(&self) -> Vec<Shown> {
+        std::mem::take(&mut *self.shared.shown.lock().unwrap())
     }
 
     /// How often evidence was asked for.
@@ -196,8 +225,12 @@ impl Shared {
     /// The answer to an inner request, and how it ends where it is streamed.
     fn inner(&self, opened: &[u8]) -> (bhttp::Response, End) {
         let request = bhttp::Request::decode(opened, &bhttp::Limits::DEFAULT).unwrap();
+        if let Some(refusal) = self.refusal(&request) {
+            return (refusal, End::Well);
+        }
+        let fields = request.header.len() - usize::from(request.field("authorization").is_some());
         assert!(
-            request.header.len() <= 1,
+            fields <= 1,
             "nothing of the program's fields: {:?}",
             request.header
         );
@@ -236,6 +269,32 @@ impl Shared {
             _ => End::Well,
         };
         (response, end)
+    }
+
+    /// The answer to a request that is not let in.
+    fn refusal(&self, request: &bhttp::Request) -> Option<bhttp::Response> {
+        let mut origin = self.origin.lock().unwrap();
+        let field = request.field("authorization");
+        let Some(origin) = origin.as_mut().filter(|_| request.method == "POST") else {
+            assert_eq!(field, None, "a token that nobody asked for");
+            return None;
+        };
+        let outcome = origin.check(field).and_then(|token| origin.spend(token));
+        self.shown.lock().unwrap().push(Shown {
+            field: field.unwrap_or_default().to_vec(),
+            outcome,
+        });
+        let refusal = outcome.err()?;
+        let kind = match refusal {
+            Refusal::Missing => problem::TOKEN_REQUIRED,
+            Refusal::Spent => problem::TOKEN_SPENT,
+            _ => problem::TOKEN_INVALID,
+        };
+        let problem = Problem::new(401, kind, refusal.to_string());
+        let answer = bhttp::Response::new(401)
+            .with_content(media::PROBLEM_JSON, problem.to_json())
+            .and_then(|answer| answer.with_header("www-authenticate", origin.offer(0).to_field()));
+        Some(answer.unwrap())
     }
 
     fn stream(&self, out: &mut TcpStream, body: &[u8]) -> io::Result<()> {

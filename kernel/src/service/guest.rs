@@ -82,7 +82,8 @@ pub fn run(machine: Machine) -> ! {
     announce(&stack, &manifest, &clock);
     loop {
         turn(&mut stack, tls.as_mut(), &mut server, &clock);
-        if server.take_traces() {
+        let has_traces = tls.as_mut().is_some_and(Tls::take_traces);
+        if server.take_traces() | has_traces {
             cpu::wipe_traces(own_stack);
         }
     }

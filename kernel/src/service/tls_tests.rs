@@ -210,6 +210,26 @@ fn a_summary_over_tls_1_3_with_the_key_that_the_evidence_names() {
 }
 
 #[test]
+fn what_ends_a_handshake_or_a_connection_leaves_traces_to_be_wiped() {
+    let mut world = world();
+    let traces = |world: &mut World| world.tls.as_mut().unwrap().take_traces();
+    assert!(!traces(&mut world));
+    let mut client = TlsClient::connect(&mut world);
+    client.pump(&mut world).unwrap();
+    world.turns(3);
+    assert!(traces(&mut world), "hands are shaken");
+    client.get(&mut world, paths::HEALTH);
+    assert!(!traces(&mut world), "the connection goes on");
+    world.lan.socket(client.tcp).abort();
+    world.turns(20);
+    assert!(traces(&mut world), "the connection has ended");
+    let tcp = world.connect();
+    world.send(tcp, b"GET / HTTP/1.1\r\n\r\n");
+    world.turns(3);
+    assert!(traces(&mut world), "that was no hello");
+}
+
+#[test]
 fn both_sides_say_that_they_send_no_more() {
     let mut world = world();
     // The client first.

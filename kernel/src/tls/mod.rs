@@ -34,6 +34,8 @@ pub struct Tls {
     config: Arc<ServerConfig>,
     handshake_ms: u64,
     places: Vec<Place>,
+    /// Whether a handshake or a connection has ended.
+    has_traces: bool,
 }
 
 /// What TLS has to do with a place.
@@ -62,7 +64,13 @@ impl Tls {
             config: Arc::clone(identity.config()),
             handshake_ms,
             places: (0..places).map(|_| Place::Free).collect(),
+            has_traces: false,
         }
+    }
+
+    /// Whether something has ended since the last call that may have left traces on the stack: to be wiped.
+    pub fn take_traces(&mut self) -> bool {
+        core::mem::take(&mut self.has_traces)
     }
 
     /// The text of all connections, for one turn that begins at `now_ms`.
@@ -84,7 +92,10 @@ impl Tls {
         }
         match &mut self.places[place] {
             Place::Free | Place::Cut => {}
-            _ if !is_open => self.places[place] = Place::Free,
+            _ if !is_open => {
+                self.places[place] = Place::Free;
+                self.has_traces = true;
+            }
             Place::Client { session, since_ms } => {
                 session.flush(place, sockets);
                 let waited_ms = now_ms.saturating_sub(*since_ms);
@@ -127,6 +138,7 @@ impl Tls {
 
     fn cut(&mut self, place: usize, sockets: &mut impl Sockets) {
         self.places[place] = Place::Cut;
+        self.has_traces = true;
         sockets.release(place);
     }
 
@@ -180,8 +192,11 @@ impl<S: Sockets> Sockets for Clear<'_, S> {
 
     fn receive(&mut self, place: usize, take: &mut dyn FnMut(&[u8]) -> usize) {
         if let Some(session) = self.tls.session(place) {
+            let was_shaking = !session.is_established();
             session.receive(place, self.sockets, take);
             session.flush(place, self.sockets);
+            let is_over = session.is_established() || session.has_failed();
+            self.tls.has_traces |= was_shaking && is_over;
         }
     }
 

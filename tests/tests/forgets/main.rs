@@ -7,6 +7,7 @@ mod fates;
 mod memory;
 mod reference;
 mod streams;
+mod tls;
 mod wire;
 
 use std::ops::Range;
@@ -14,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cloister_emulator::memory_map::BACKING;
 use cloister_tests::guests::{emulated_platform, fixture_image, options};
+use xtask::image_build::Image;
 use xtask::qemu::{GuestOptions, Platform};
 
 /// One guest at a time: each keeps a processor busy, and so does a search.
@@ -24,7 +26,11 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// A plain guest, and where its memory is.
 fn plain() -> (GuestOptions, Vec<Range<u64>>) {
-    let options = options(fixture_image());
+    plain_with(fixture_image())
+}
+
+fn plain_with(image: &Image) -> (GuestOptions, Vec<Range<u64>>) {
+    let options = options(image);
     let all = 0..options.memory_mib << 20;
     (options, Vec::from([all]))
 }
@@ -32,8 +38,12 @@ fn plain() -> (GuestOptions, Vec<Range<u64>>) {
 /// A guest on the emulated SNP platform. Pages that it shares lie where QEMU's devices find them, private ones in the
 /// hypervisor's memory.
 fn emulated() -> (GuestOptions, Vec<Range<u64>>) {
+    emulated_with(fixture_image())
+}
+
+fn emulated_with(image: &Image) -> (GuestOptions, Vec<Range<u64>>) {
     let platform = Platform::SnpEmulated(emulated_platform().clone());
-    let options = fixture_image().guest_options(platform);
+    let options = image.guest_options(platform);
     let bytes = options.memory_mib.next_multiple_of(2) << 20;
     (options, vec![0..bytes, BACKING..BACKING + bytes])
 }

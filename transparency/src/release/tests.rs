@@ -40,6 +40,8 @@ fn image() -> ImageRelease {
             licence: None,
         }),
         log_policy: None,
+        serving: None,
+        token_issuer: None,
         source: Source {
             repository: "https://example.org/cloister".into(),
             commit: "a".repeat(40),
@@ -102,6 +104,102 @@ fn a_statement_is_written_in_canonical_json_and_read_again() {
     for statement in [model, withdrawal()] {
         assert_eq!(Statement::parse(&statement.to_text()), Ok(statement));
     }
+}
+
+/// What an image of another kind says: how it serves its port, and whose tokens it demands.
+fn gated() -> ImageRelease {
+    ImageRelease {
+        serving: Some(Serving {
+            epoch_s: 20,
+            tls: true,
+        }),
+        token_issuer: Some(TokenIssuer {
+            name: "issuer.example".into(),
+            origin: "cloister.example".into(),
+            token_key: vec![0x99; 4],
+        }),
+        ..image()
+    }
+}
+
+#[test]
+fn what_a_rebuild_needs_is_said_and_older_statements_say_nothing_of_it() {
+    let statement = Statement::Image(gated());
+    let expected = text()
+        .replace(r#""snp":["#, r#""serving":{"epochSeconds":20,"tls":true},"snp":["#)
+        .replace(
+            r#""version":"0.1.0"}"#,
+            r#""tokenIssuer":{"name":"issuer.example","origin":"cloister.example","tokenKey":"99999999"},"version":"0.1.0"}"#,
+        );
+    assert_eq!(statement.to_text(), expected);
+    assert_eq!(Statement::parse(&expected), Ok(statement));
+    let Ok(Statement::Image(old)) = Statement::parse(&text()) else {
+        panic!("an image");
+    };
+    assert_eq!((old.serving, old.token_issuer), (None, None));
+}
+
+#[test]
+fn what_a_rebuild_needs_has_bounds() {
+    let text = Statement::Image(gated()).to_text();
+    let long = |count: usize| format!("\"name\":\"{}\"", "i".repeat(count));
+    for (from, to, field) in [
+        (
+            "\"epochSeconds\":20",
+            "\"epochSeconds\":9",
+            "serving.epochSeconds",
+        ),
+        (
+            "\"epochSeconds\":20",
+            "\"epochSeconds\":86401",
+            "serving.epochSeconds",
+        ),
+        (
+            "\"epochSeconds\":20",
+            "\"epochSeconds\":4294967295",
+            "serving.epochSeconds",
+        ),
+        ("issuer.example", "", "tokenIssuer.name"),
+        ("issuer.example", "issuer\\nexample", "tokenIssuer.name"),
+        (
+            "\"name\":\"issuer.example\"",
+            &long(256),
+            "tokenIssuer.name",
+        ),
+        (
+            "cloister.example",
+            "cl\u{f6}ister.example",
+            "tokenIssuer.origin",
+        ),
+        ("99999999", "", "tokenIssuer.tokenKey"),
+        ("99999999", "9999999", "tokenIssuer.tokenKey"),
+        ("99999999", "9999999A", "tokenIssuer.tokenKey"),
+        ("99999999", &"99".repeat(513), "tokenIssuer.tokenKey"),
+    ] {
+        let other = text.replacen(from, to, 1);
+        assert_ne!(other, text, "{to}");
+        assert_eq!(
+            Statement::parse(&other),
+            Err(ReleaseError::Field(field)),
+            "{to}"
+        );
+    }
+    for (from, to) in [
+        ("\"tls\":true", "\"tls\":1"),
+        ("\"epochSeconds\":20", "\"epochSeconds\":4294967296"),
+        ("\"epochSeconds\":20,", ""),
+        ("\"origin\":\"cloister.example\",", ""),
+        ("\"tls\":true", "\"tls\":true,\"x\":1"),
+    ] {
+        let other = text.replacen(from, to, 1);
+        let error = Statement::parse(&other).expect_err(to);
+        assert!(matches!(error, ReleaseError::Json { .. }), "{to}: {error}");
+    }
+    // Another kind has neither.
+    let model = text.replacen("\"kind\":\"image\"", "\"kind\":\"withdraw\"", 1);
+    assert!(Statement::parse(&model).is_err());
+    let most = text.replacen("issuer.example", &"i".repeat(MAX_ISSUER_BYTES), 1);
+    assert!(Statement::parse(&most).is_ok());
 }
 
 #[test]

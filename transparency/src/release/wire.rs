@@ -1,9 +1,10 @@
 //! The JSON of a statement. Fields stand in the order of their names, which is the order of RFC 8785.
 
 use super::{
-    Build, ImageRelease, MAX_LAUNCHES, MAX_SUBJECTS, MAX_VALIDITY_S, MinimumTcb, Model,
-    ModelRelease, PREDICATE_TYPE, Period, ReleaseError, STATEMENT_TYPE, SnpLaunch, Source,
-    Statement, Subject, Withdrawal,
+    Build, EPOCH_S, ImageRelease, MAX_ISSUER_BYTES, MAX_LAUNCHES, MAX_SUBJECTS,
+    MAX_TOKEN_KEY_BYTES, MAX_VALIDITY_S, MinimumTcb, Model, ModelRelease, PREDICATE_TYPE, Period,
+    ReleaseError, STATEMENT_TYPE, Serving, SnpLaunch, Source, Statement, Subject, TokenIssuer,
+    Withdrawal,
 };
 use crate::merkle::Hash;
 use alloc::format;
@@ -60,9 +61,13 @@ struct PredicateJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     sbom: Option<DigestJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    serving: Option<ServingJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     snp: Option<Vec<SnpJson>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<SourceJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_issuer: Option<TokenIssuerJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,6 +91,21 @@ struct ModelJson {
     licence: Option<String>,
     name: String,
     root: DigestJson,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ServingJson {
+    epoch_seconds: u32,
+    tls: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct TokenIssuerJson {
+    name: String,
+    origin: String,
+    token_key: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -163,8 +183,10 @@ impl PredicateJson {
             ("notBefore", self.not_before.is_some()),
             ("reason", self.reason.is_some()),
             ("sbom", self.sbom.is_some()),
+            ("serving", self.serving.is_some()),
             ("snp", self.snp.is_some()),
             ("source", self.source.is_some()),
+            ("tokenIssuer", self.token_issuer.is_some()),
             ("version", self.version.is_some()),
             ("withdraws", self.withdraws.is_some()),
         ];
@@ -212,6 +234,8 @@ fn read_image(
             .take()
             .map(|digest| sha256(&digest, "logPolicy"))
             .transpose()?,
+        serving: json.serving.take().map(serving_of).transpose()?,
+        token_issuer: json.token_issuer.take().map(token_issuer_of).transpose()?,
         source: Source {
             cargo_lock: sha256(&source.cargo_lock, "source.cargoLock")?,
             commit: git_id(source.commit, source.modified, "source.commit")?,
@@ -304,6 +328,39 @@ fn model_of(json: ModelJson) -> Result<Model, ReleaseError> {
     })
 }
 
+fn serving_of(json: ServingJson) -> Result<Serving, ReleaseError> {
+    let ServingJson { epoch_seconds, tls } = json;
+    match EPOCH_S.contains(&epoch_seconds) {
+        true => Ok(Serving {
+            epoch_s: epoch_seconds,
+            tls,
+        }),
+        false => Err(ReleaseError::Field("serving.epochSeconds")),
+    }
+}
+
+fn token_issuer_of(json: TokenIssuerJson) -> Result<TokenIssuer, ReleaseError> {
+    let is_text = |text: &str| {
+        text.len() <= MAX_ISSUER_BYTES && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    };
+    if json.name.is_empty() || !is_text(&json.name) {
+        return Err(ReleaseError::Field("tokenIssuer.name"));
+    }
+    if !is_text(&json.origin) {
+        return Err(ReleaseError::Field("tokenIssuer.origin"));
+    }
+    let digits = json.token_key.as_bytes();
+    let is_length = (2..=2 * MAX_TOKEN_KEY_BYTES).contains(&digits.len());
+    let token_key = is_length
+        .then(|| base16ct::lower::decode_vec(digits).ok())
+        .flatten();
+    Ok(TokenIssuer {
+        name: json.name,
+        origin: json.origin,
+        token_key: token_key.ok_or(ReleaseError::Field("tokenIssuer.tokenKey"))?,
+    })
+}
+
 fn taken<T>(field: Option<T>, name: &'static str) -> Result<T, ReleaseError> {
     field.ok_or(ReleaseError::Field(name))
 }
@@ -373,6 +430,10 @@ fn predicate(statement: &Statement) -> PredicateJson {
             not_after: Some(time(image.period.not_after_s)),
             not_before: Some(time(image.period.not_before_s)),
             sbom: Some(digest_json(&image.sbom)),
+            serving: image.serving.map(|serving| ServingJson {
+                epoch_seconds: serving.epoch_s,
+                tls: serving.tls,
+            }),
             snp: Some(image.snp.iter().map(launch_json).collect()),
             source: Some(SourceJson {
                 cargo_lock: digest_json(&image.source.cargo_lock),
@@ -381,6 +442,7 @@ fn predicate(statement: &Statement) -> PredicateJson {
                 repository: image.source.repository.clone(),
                 tree: image.source.tree.clone(),
             }),
+            token_issuer: image.token_issuer.as_ref().map(token_issuer_json),
             version: Some(image.version.clone()),
             ..PredicateJson::default()
         },
@@ -432,6 +494,14 @@ fn model_json(model: &Model) -> ModelJson {
         licence: model.licence.clone(),
         name: model.name.clone(),
         root: digest_json(&model.root),
+    }
+}
+
+fn token_issuer_json(issuer: &TokenIssuer) -> TokenIssuerJson {
+    TokenIssuerJson {
+        name: issuer.name.clone(),
+        origin: issuer.origin.clone(),
+        token_key: base16ct::lower::encode_string(&issuer.token_key),
     }
 }
 

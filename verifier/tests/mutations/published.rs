@@ -106,6 +106,8 @@ pub(crate) fn image() -> ImageRelease {
         snp: vec![launch([0x66; 48]), launch(MEASUREMENT)],
         model: Some(model()),
         log_policy: None,
+        serving: None,
+        token_issuer: None,
         source: Source {
             repository: "https://example.org/cloister".into(),
             commit: "a".repeat(40),

@@ -3,11 +3,13 @@
 //! | module | what |
 //! |---|---|
 //! | [`logged`](self) | the log: who signed it, who saw it, whether it goes on from what was seen before, the entry in it |
+//! | [`inputs`](self) | what goes into the image besides code and model, as the log says it |
 //! | [`rebuild`](self) | the image: built here, compared with what the log says |
 //! | [`report`] | what came of every check |
 //! | [`html`] | the same as a page to keep |
 
 pub mod html;
+mod inputs;
 mod logged;
 mod rebuild;
 pub mod report;
@@ -57,9 +59,9 @@ pub struct Request {
     pub published: Option<PathBuf>,
     /// The model's file.
     pub model: Option<PathBuf>,
-    /// The token issuer that the image names, if it does.
+    /// The token issuer that the image names, where the release does not say.
     pub token_issuer: Option<Issuer>,
-    /// How the image serves its port.
+    /// How the image serves its port, where the release does not say.
     pub serving: Serving,
 }
 

@@ -9,6 +9,7 @@ use cloister_image::fixture;
 use cloister_tokens::origin::Issuer;
 use cloister_transparency::release::{ImageRelease, SnpLaunch};
 
+use super::inputs::Inputs;
 use super::report::Report;
 use super::{AuditError, Audited, DigestRow};
 use crate::digest;
@@ -34,9 +35,9 @@ pub(super) struct Rebuild<'a> {
     pub(super) published: Option<&'a Path>,
     /// The model's file, where its name says nothing.
     pub(super) model: Option<&'a Path>,
-    /// The token issuer that the image names.
+    /// The token issuer that the image names, where the release does not say.
     pub(super) token_issuer: Option<&'a Issuer>,
-    /// How the image serves its port.
+    /// How the image serves its port, where the release does not say.
     pub(super) serving: Serving,
 }
 
@@ -46,11 +47,18 @@ impl Rebuild<'_> {
         let Some(model) = self.choose_model(report) else {
             return Ok(());
         };
+        let told = Inputs {
+            serving: self.serving,
+            token_issuer: self.token_issuer.cloned(),
+        };
+        let Some(said) = Inputs::of(self.release, told, report) else {
+            return Ok(());
+        };
         let inputs = ImageInputs {
             model: &model,
             log_policy: self.log_policy()?,
-            token_issuer: self.token_issuer.cloned(),
-            serving: self.serving,
+            token_issuer: said.token_issuer,
+            serving: said.serving,
             environment: Environment::of_this_process(),
         };
         let folder = self.workspace.cloister().join("audit").join("image");

@@ -202,7 +202,7 @@ pub struct AuditArgs {
     /// The model's GGUF file, where it is none of small, standard and tiny.
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// The file that names the token issuer of an image that has one.
+    /// The file that names the token issuer of an image that has one, for releases that do not say how their image serves.
     #[arg(long, value_name = "FILE")]
     pub token_issuer: Option<PathBuf>,
     /// Check the log alone, and build nothing.
@@ -217,7 +217,7 @@ pub struct AuditArgs {
     /// Write the report as one page for a browser.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// How the release's image serves its port.
+    /// How the release's image serves its port, where the release does not say.
     #[command(flatten)]
     pub serving: crate::cli::ServingArgs,
 }

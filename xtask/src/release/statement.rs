@@ -4,10 +4,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cloister_image::image_json::{FileEntry, ImageJson, MeasurementEntry};
+use cloister_boot::manifest;
+use cloister_image::image_json::{FileEntry, ImageJson, MeasurementEntry, TokenIssuerEntry};
 use cloister_measure::{CpuModel, GuestFeatures};
+use cloister_tokens::key::SPKI_BYTES;
 use cloister_transparency::release::{
-    Build, ImageRelease, MinimumTcb, Model, Period, SnpLaunch, Source, Statement, Subject,
+    self, Build, ImageRelease, MinimumTcb, Model, Period, Serving, SnpLaunch, Source, Statement,
+    Subject, TokenIssuer,
 };
 use cloister_verifier::Product;
 
@@ -19,6 +22,14 @@ use crate::qemu::DEFAULT_POLICY;
 const VMM: &str = "qemu";
 /// The launcher that takes the IGVM file as it is.
 const IGVM_VMM: &str = "igvm";
+
+// A statement can say of an image whatever its manifest can.
+const _: () = {
+    let (said, can_be) = (release::EPOCH_S, manifest::EPOCH_S);
+    assert!(*said.start() == *can_be.start() && *said.end() == *can_be.end());
+    assert!(release::MAX_ISSUER_BYTES == manifest::ISSUER_MAX_BYTES);
+    assert!(release::MAX_TOKEN_KEY_BYTES == manifest::TOKEN_KEY_MAX_BYTES);
+};
 
 /// Why an image cannot be released.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +82,11 @@ pub fn of_image(image: &Image, period: Period) -> Result<Statement, StatementErr
             .as_ref()
             .map(|policy| sha256("log_policy.sha256", &policy.sha256))
             .transpose()?,
+        serving: Some(Serving {
+            epoch_s: facts.serving.epoch_s,
+            tls: facts.serving.tls,
+        }),
+        token_issuer: facts.token_issuer.as_ref().map(token_issuer).transpose()?,
         source: Source {
             repository: facts.source.repository.clone(),
             commit: facts.source.commit.clone(),
@@ -208,6 +224,19 @@ fn model(facts: &ImageJson) -> Result<Option<Model>, StatementError> {
         gguf: sha256("model.gguf_sha256", &model.gguf_sha256)?,
         licence: model.licence.clone(),
     }))
+}
+
+fn token_issuer(issuer: &TokenIssuerEntry) -> Result<TokenIssuer, StatementError> {
+    let token_key: Option<[u8; SPKI_BYTES]> = digest::from_hex(&issuer.token_key);
+    let token_key = token_key.ok_or_else(|| StatementError::Field {
+        field: "token_issuer.token_key",
+        found: issuer.token_key.clone(),
+    })?;
+    Ok(TokenIssuer {
+        name: issuer.name.clone(),
+        origin: issuer.origin.clone(),
+        token_key: token_key.to_vec(),
+    })
 }
 
 fn sha256(field: &'static str, text: &str) -> Result<[u8; 32], StatementError> {

@@ -7,7 +7,8 @@ use cloister_transparency::{Freshness, LogProof, Statement, appraise};
 
 use super::publish::{self, PublishError, now_s};
 use super::testing::{Setup, VALID_S};
-use crate::image_build::{RELEASE_NOTE, RELEASE_PROOF};
+use crate::digest;
+use crate::image_build::{IMAGE_JSON, Image, RELEASE_NOTE, RELEASE_PROOF};
 
 fn entries(setup: &Setup) -> u64 {
     let checkpoint = LogReader::new(&setup.deployment.folders.log).checkpoint();
@@ -67,6 +68,45 @@ fn what_was_interrupted_goes_on_with_the_same_entry() {
     // Another image is another entry.
     let other = publish::image(&setup.deployment, &setup.image(b"other"), VALID_S);
     assert_eq!(other.expect("published").logged.index, 1);
+}
+
+#[test]
+fn what_a_rebuild_needs_is_in_the_statement() {
+    use cloister_tokens::TokenKey;
+    let setup = Setup::new();
+    let image = setup.image(b"rom");
+    let path = image.path(IMAGE_JSON);
+    let plain = fs::read_to_string(&path).expect("written");
+    let key = TokenKey::from_modulus(&[0xff; 256]).expect("odd, 2048 bits");
+    let with_key = |text: &str| {
+        let json = plain.replace(
+            r#""serving":{"tls":false,"epoch_s":3600}"#,
+            &format!(
+                r#""serving":{{"tls":true,"epoch_s":20}},"token_issuer":{{"name":"issuer.example",
+                "origin":"cloister.example","token_key":"{text}","token_key_id":"{}"}}"#,
+                "00".repeat(32)
+            ),
+        );
+        fs::write(&path, json).expect("written");
+        let image = Image::open(&setup.path("image")).expect("an image");
+        publish::image(&setup.deployment, &image, VALID_S)
+    };
+    let published = with_key(&digest::hex(key.spki())).expect("published");
+    let release_key = setup.deployment.release_key().expect("a key");
+    let Ok(Statement::Image(said)) = Statement::verify(published.note.as_bytes(), [&release_key])
+    else {
+        panic!("{}", published.note);
+    };
+    let serving = said.serving.expect("it says so");
+    assert_eq!((serving.tls, serving.epoch_s), (true, 20));
+    let issuer = said.token_issuer.expect("it names one");
+    assert_eq!(issuer.token_key, key.spki());
+    assert_eq!(
+        (issuer.name.as_str(), issuer.origin.as_str()),
+        ("issuer.example", "cloister.example")
+    );
+    let error = with_key("5a").expect_err("no key").to_string();
+    assert!(error.contains("token_issuer.token_key"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,6 @@
+//! See [`cloister_fuzz::tokens::token_directory`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    cloister_fuzz::tokens::token_directory(data);
+});
