@@ -17,7 +17,7 @@ use hpke::Serializable;
 use hpke::kem::{Kem as _, X25519HkdfSha256};
 use xtask::qemu::GuestOptions;
 
-use crate::{alone, emulated, plain};
+use crate::{Turn, emulated, plain};
 
 /// The guest's clock is that of its instructions, 2^9 ns each: an hour is half a minute, more or less.
 const FAST_CLOCK: &str = "shift=9,align=off,sleep=off";
@@ -72,7 +72,7 @@ fn keys_of_an_epoch_that_is_over_are_gone_from_an_snp_guest() {
 }
 
 fn keys_are_gone_after_their_epoch(mut options: GuestOptions, ranges: &[Range<u64>], clock: &str) {
-    let _alone = alone();
+    let _turn = Turn::wait();
     let (pack, socket) = (pack(), MonitorSocket::new());
     options.extra.extend(socket.words());
     options.extra.extend(["-icount".into(), clock.into()]);
@@ -160,7 +160,7 @@ fn a_state_that_makes_given_keys_is_known() {
 
 #[test]
 fn no_state_of_the_generator_is_left_that_would_make_the_keys_again() {
-    let _alone = alone();
+    let _turn = Turn::wait();
     let (pack, socket) = (pack(), MonitorSocket::new());
     let (mut options, ranges) = plain();
     options.extra.extend(socket.words());

@@ -11,17 +11,37 @@ mod tls;
 mod wire;
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use cloister_emulator::memory_map::BACKING;
 use cloister_tests::guests::{emulated_platform, fixture_image, options};
 use xtask::image_build::Image;
 use xtask::qemu::{GuestOptions, Platform};
 
-/// One guest at a time: each keeps a processor busy, and so does a search.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+/// Guests at a time: each keeps a processor busy, and while its memory is searched another one can use it.
+const GUESTS: usize = 2;
+
+static FREE: Mutex<usize> = Mutex::new(GUESTS);
+static CHANGED: Condvar = Condvar::new();
+
+/// The right to run a guest, as long as it lives.
+struct Turn(());
+
+impl Turn {
+    /// Waits until a guest may run.
+    fn wait() -> Self {
+        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = CHANGED.wait_while(free, |free| *free == 0);
+        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Self(())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        CHANGED.notify_one();
+    }
 }
 
 /// A plain guest, and where its memory is.

@@ -7,7 +7,7 @@ use cloister_tests::secrets::Secrets;
 use xtask::qemu::GuestOptions;
 
 use crate::fates::{Subject, every_fate};
-use crate::{alone, emulated, plain};
+use crate::{Turn, emulated, plain};
 
 #[test]
 fn a_plain_guest_of_two_processors_forgets() {
@@ -23,7 +23,7 @@ fn an_snp_guest_forgets() {
 }
 
 fn forgets(options: &GuestOptions, ranges: &[Range<u64>]) {
-    let _alone = alone();
+    let _turn = Turn::wait();
     let mut subject = Subject::boot(options, ranges);
     let before = subject.known();
     let mut secrets = Secrets::new();

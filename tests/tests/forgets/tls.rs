@@ -30,7 +30,7 @@ use xtask::qemu::{Guest, GuestOptions};
 
 use crate::canary::{canary, thread};
 use crate::fates::{add_exchange, add_text, open};
-use crate::{alone, emulated_with, plain_with};
+use crate::{Turn, emulated_with, plain_with};
 
 /// Requests that are begun and left.
 const LEFT: usize = 12;
@@ -79,7 +79,7 @@ struct Subject {
 }
 
 fn forgets(boots: fn(&Image) -> (GuestOptions, Vec<Range<u64>>)) {
-    let _alone = alone();
+    let _turn = Turn::wait();
     let issuer = IssuerKey::generate(&mut UnwrapErr(SysRng)).expect("a key");
     let image = image_with_tls_and_tokens(origin::Issuer {
         name: "issuer.example".to_owned(),

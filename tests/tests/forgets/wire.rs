@@ -10,7 +10,7 @@ use cloister_tests::{private_keys, raw};
 
 use crate::canary::canary;
 use crate::fates::{Subject, every_fate};
-use crate::{alone, plain};
+use crate::{Turn, plain};
 
 /// The client, as the guest sees it.
 const CLIENT_ADDRESSES: [&str; 3] = ["10.0.2.2", "0a000202", "10, 0, 2, 2"];
@@ -21,7 +21,7 @@ fn nothing_of_a_request_leaves_the_guest_in_the_clear() {
     let capture = folder.path().join("packets");
     let mut dump = OsString::from("filter-dump,id=dump,netdev=n0,file=");
     dump.push(&capture);
-    let _alone = alone();
+    let _turn = Turn::wait();
     let (mut options, ranges) = plain();
     options.extra.extend(["-object".into(), dump]);
     let mut subject = Subject::boot(&options, &ranges);
