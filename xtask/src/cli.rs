@@ -425,6 +425,9 @@ pub struct BenchArgs {
     /// Ask through a relay on this machine (service only).
     #[arg(long)]
     pub relay: bool,
+    /// Demand an anonymous token for each summary, of an issuer on this machine (service only).
+    #[arg(long)]
+    pub tokens: bool,
     /// How the port is served (service only).
     #[command(flatten)]
     pub serving: ServingArgs,
