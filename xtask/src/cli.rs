@@ -47,7 +47,8 @@ Exit status: 0 passed, 1 failed, 2 wrong usage.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Fetch a model, build the image, boot it, check its evidence, ask it for a summary, print the answer.
+    /// Fetch a model, build the image, boot it, check its evidence, ask it for a summary with an anonymous token through a
+    /// relay, print the answer.
     #[command(after_help = "Example:\n  cargo xtask demo --model small")]
     Demo(DemoArgs),
     /// Run everything that continuous integration runs.
