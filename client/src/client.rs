@@ -219,10 +219,13 @@ impl Client {
     /// [`ClientError`]; problems that the server tells inside the encapsulation are answers, not errors.
     pub fn stream(&self, request: &bhttp::Request) -> Result<ReplyStream, ClientError> {
         let token = self.token_for(request)?;
-        let reply = self.stream_with(request, token.as_ref())?;
-        let other = self
-            .purse()
-            .meet(&self.server, reply.head(), token.as_ref())?;
+        let mut reply = self.stream_with(request, token.as_ref())?;
+        if reply.status() != 401 {
+            return Ok(reply);
+        }
+        // What kind of token is missing stands in the content.
+        let refusal = reply.whole()?;
+        let other = self.purse().meet(&self.server, &refusal, token.as_ref())?;
         match other {
             Some(other) => self.stream_with(request, Some(&other)),
             None => Ok(reply),

@@ -69,13 +69,29 @@ impl ReplyStream {
         if self.head.status == 200 {
             return Ok(self);
         }
+        let problem = client::sealed_problem(self.head.status, &self.take_content()?);
+        self.finish()?;
+        Err(problem)
+    }
+
+    /// The whole answer, for one that is no success and so is short. Its content can be read after that as before.
+    pub(crate) fn whole(&mut self) -> Result<bhttp::Response, ClientError> {
+        let content = self.take_content()?;
+        self.ready.clone_from(&content);
+        self.taken = 0;
+        Ok(bhttp::Response {
+            content,
+            ..self.head.clone()
+        })
+    }
+
+    /// Waits for all content.
+    fn take_content(&mut self) -> Result<Zeroizing<Vec<u8>>, ClientError> {
         let mut content = Zeroizing::new(Vec::new());
         while self.fill()? {
             content.extend_from_slice(self.give(usize::MAX));
         }
-        let problem = client::sealed_problem(self.head.status, &content);
-        self.finish()?;
-        Err(problem)
+        Ok(content)
     }
 
     /// Takes what is left, and checks that the stream has ended as it should: nobody has cut it. Waits for the server's

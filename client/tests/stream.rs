@@ -5,8 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use cloister_client::issuer::{self, Admission, Denied, Issuer};
+use cloister_client::relay::Stop;
+use cloister_client::tokens::{IssuerClient, Purse, PurseError};
 use cloister_client::{Client, ClientError, Policy, ReplyStream};
-use cloister_protocol::api::problem::{ErrorBody, Problem};
+use cloister_protocol::api::problem::{ErrorBody, Problem, TOKEN_REQUIRED};
 use cloister_protocol::api::summarize::{Event, Limits, Message, Request, Style, Usage};
 use cloister_protocol::api::{events, media, paths};
 use cloister_protocol::bhttp::{self, stream};
@@ -15,6 +18,8 @@ use cloister_protocol::ohttp::Gateway;
 use cloister_protocol::ohttp::chunked::ResponseSealer;
 use cloister_protocol::padding::BUCKETS_BYTES;
 use cloister_protocol::records::{self, PAYLOAD_BYTES};
+use cloister_tokens::issuer::IssuerKey;
+use cloister_tokens::origin::{self, Origin};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 
@@ -498,4 +503,103 @@ fn a_new_key_is_fetched_once() {
         .stream(&bhttp::Request::new("GET", "/"))
         .expect("the second try");
     assert_eq!(read_some(&mut stream), "new");
+}
+
+/// Lets everybody in.
+struct Everybody;
+
+impl Admission for Everybody {
+    fn admit(&mut self, _: Option<&str>, _: u64) -> Result<String, Denied> {
+        Ok("somebody".to_owned())
+    }
+}
+
+/// An answer that refuses, with the challenge of this origin.
+fn refusal(origin: &Origin, kind: &str) -> Vec<u8> {
+    let response = bhttp::Response::new(401)
+        .with_header("content-type", media::PROBLEM_JSON)
+        .and_then(|answer| answer.with_header("www-authenticate", origin.offer(0).to_field()))
+        .expect("valid");
+    let mut out = Vec::new();
+    stream::put_head(&mut out, &response).expect("a final status");
+    let problem = Problem::new(401, kind, "words");
+    [out, piece(&problem.to_json()), end()].concat()
+}
+
+#[test]
+fn a_stream_that_needs_a_token_is_asked_for_again_with_one() {
+    let key = IssuerKey::generate(&mut UnwrapErr(SysRng)).expect("a key");
+    let named = origin::Issuer {
+        name: "issuer.example".to_owned(),
+        token_key: key.public().clone(),
+        origin_info: String::new(),
+    };
+    let limits = origin::Limits::DEFAULT;
+    let origin = Origin::new(named, limits, &mut UnwrapErr(SysRng), 0).expect("an origin");
+    let origin = Mutex::new(origin);
+    let server = serve(move |request, mut answer| {
+        let mut origin = origin.lock().expect("no panic");
+        let checked = origin.check(request.field("authorization"));
+        let records = match checked.and_then(|token| origin.spend(token)) {
+            Ok(()) => [head(), piece(b"served"), end()].concat(),
+            Err(_) => refusal(&origin, TOKEN_REQUIRED),
+        };
+        answer.records(&records)?;
+        answer.finish()
+    });
+    let error = open(&server).err().expect("there is no token");
+    let is_none = matches!(error, ClientError::Tokens(PurseError::None { .. }));
+    assert!(is_none, "{error}");
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let stop = Stop::new();
+    let until = stop.clone();
+    let issuing = std::thread::spawn(move || {
+        let issuer = Issuer {
+            keys: vec![key],
+            admission: Everybody,
+        };
+        issuer::serve(listener, issuer, &until, |_| {})
+    });
+    let issuer = IssuerClient::new(&url, "anything", TIMEOUT).expect("an address");
+    let client = connect(&server).with_tokens(Purse::new(None, Some(issuer), 2));
+    let request = bhttp::Request::new("POST", "/v1/any");
+    for _ in 0..3 {
+        let mut stream = client.stream(&request).expect("served");
+        assert_eq!(
+            (stream.status(), read_some(&mut stream).as_str()),
+            (200, "served")
+        );
+        stream.finish().expect("the end is right");
+    }
+    stop.stop();
+    issuing.join().expect("no panic").expect("it served");
+}
+
+#[test]
+fn another_refusal_can_be_read_after_it_was_looked_at() {
+    let named = origin::Issuer {
+        name: "issuer.example".to_owned(),
+        token_key: IssuerKey::generate(&mut UnwrapErr(SysRng))
+            .expect("a key")
+            .public()
+            .clone(),
+        origin_info: String::new(),
+    };
+    let limits = origin::Limits::DEFAULT;
+    let origin = Origin::new(named, limits, &mut UnwrapErr(SysRng), 0).expect("an origin");
+    let server = serve(move |_, mut answer| {
+        answer.records(&refusal(&origin, "about:blank"))?;
+        answer.finish()
+    });
+    let mut stream = open(&server).expect("an answer");
+    let mut content = Vec::new();
+    stream.read_to_end(&mut content).expect("content");
+    let problem = Problem::from_json(&content).expect("a problem");
+    assert_eq!(
+        (stream.status(), problem.kind.as_str()),
+        (401, "about:blank")
+    );
+    stream.finish().expect("the end is right");
 }

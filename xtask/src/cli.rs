@@ -47,7 +47,8 @@ Exit status: 0 passed, 1 failed, 2 wrong usage.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Fetch a model, build the image, boot it, check its evidence, ask it for a summary, print the answer.
+    /// Fetch a model, build the image, boot it, check its evidence, ask it for a summary with an anonymous token through a
+    /// relay, print the answer.
     #[command(after_help = "Example:\n  cargo xtask demo --model small")]
     Demo(DemoArgs),
     /// Run everything that continuous integration runs.
@@ -425,6 +426,9 @@ pub struct BenchArgs {
     /// Ask through a relay on this machine (service only).
     #[arg(long)]
     pub relay: bool,
+    /// Demand an anonymous token for each summary, of an issuer on this machine (service only).
+    #[arg(long)]
+    pub tokens: bool,
     /// How the port is served (service only).
     #[command(flatten)]
     pub serving: ServingArgs,

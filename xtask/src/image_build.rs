@@ -327,7 +327,8 @@ fn log_policy_entry(text: &str) -> LogPolicyEntry {
     }
 }
 
-fn token_issuer_entry(issuer: &Issuer) -> TokenIssuerEntry {
+/// What `image.json` says of a token issuer.
+pub(crate) fn token_issuer_entry(issuer: &Issuer) -> TokenIssuerEntry {
     TokenIssuerEntry {
         name: issuer.name.clone(),
         origin: issuer.origin_info.clone(),

@@ -1,16 +1,11 @@
 //! A relay on this machine, as `cloister relay` is one: for the demonstration and for measurements.
 
-use std::net::{SocketAddr, TcpListener};
-use std::thread::{self, JoinHandle};
+use cloister_client::relay::{Event, Limits, Origin, Relay};
 
-use cloister_client::relay::{Event, Limits, Origin, Relay, Stop};
+use crate::local_service::LocalService;
 
 /// Serves until it is dropped.
-pub struct LocalRelay {
-    address: SocketAddr,
-    stop: Stop,
-    serving: Option<JoinHandle<()>>,
-}
+pub struct LocalRelay(LocalService);
 
 impl LocalRelay {
     /// A relay for the server at this address. What goes wrong later is told on standard error.
@@ -27,37 +22,15 @@ impl LocalRelay {
     /// Those of [`LocalRelay::start`].
     pub fn start_with(gateway: &str, limits: Limits) -> Result<Self, String> {
         let gateway: Origin = gateway.parse().map_err(|error| format!("{error}"))?;
-        let no_port = |error| format!("no port of 127.0.0.1 for the relay: {error}");
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(no_port)?;
-        let address = listener.local_addr().map_err(no_port)?;
-        let stop = Stop::new();
-        let stopped = stop.clone();
-        let serving = thread::spawn(move || {
+        let service = LocalService::start("relay", move |listener, stop| {
             let report = |event: &Event| eprintln!("relay: {event}");
-            let served = Relay::new(gateway, limits).serve(listener, None, &stopped, report);
-            if let Err(error) = served {
-                eprintln!("relay: {error}");
-            }
+            Relay::new(gateway, limits).serve(listener, None, stop, report)
         });
-        Ok(Self {
-            address,
-            stop,
-            serving: Some(serving),
-        })
+        service.map(Self)
     }
 
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-}
-
-impl Drop for LocalRelay {
-    fn drop(&mut self) {
-        self.stop.stop();
-        if let Some(serving) = self.serving.take() {
-            // Its panic was printed.
-            let _ = serving.join();
-        }
+        self.0.url()
     }
 }

@@ -1,6 +1,8 @@
 //! `cargo xtask bench protocol`: what the protocol costs the guest's processor for each request, as a host process with
 //! the same code, beside other programs that do the same.
 
+mod tls;
+
 use std::process::Command;
 use std::time::Instant;
 
@@ -39,7 +41,7 @@ struct Row {
 
 #[derive(Debug, serde::Serialize)]
 struct Peer {
-    name: &'static str,
+    name: String,
     us: f64,
 }
 
@@ -62,6 +64,7 @@ pub fn run(arguments: &BenchArgs) -> Result<Outcome, CommandError> {
         rows.push(exchanges(arguments.runs, kem, theirs, operation)?);
     }
     rows.push(token_checks(arguments.runs)?);
+    rows.push(tls::handshakes(arguments.runs)?);
     phase.done("");
     Ok(Outcome {
         text: report(&rows, arguments.runs),
@@ -153,7 +156,7 @@ fn exchanges(
         operation,
         us: median(ours_us).unwrap_or_default(),
         peers: vec![Peer {
-            name: "the crate ohttp",
+            name: "the crate ohttp".to_owned(),
             us: median(theirs_us).unwrap_or_default(),
         }],
     })
@@ -197,9 +200,10 @@ fn token_checks(runs: u32) -> Result<Row, CommandError> {
         ("the crate rsa", median(theirs_us)),
         ("OpenSSL's RSA-2048 alone, without PSS", median(openssl_us)),
     ];
-    let measured = others
-        .into_iter()
-        .filter_map(|(name, us)| Some(Peer { name, us: us? }));
+    let measured = others.into_iter().filter_map(|(name, us)| {
+        let name = name.to_owned();
+        Some(Peer { name, us: us? })
+    });
     Ok(Row {
         operation: "token checked",
         us: median(ours_us).unwrap_or_default(),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cloister_client::tokens::PurseError;
 use cloister_client::{Client, ClientError, Policy, Way};
 use cloister_protocol::api::summarize::{Message, Request, Style};
 use serde_json::json;
@@ -14,6 +15,7 @@ use serde_json::json;
 use crate::cli::Outcome;
 use crate::commands::CommandError;
 use crate::engine_bench::worker::memory;
+use crate::local_issuer::LocalIssuer;
 use crate::progress::Phase;
 use crate::statistics::quantile;
 
@@ -27,6 +29,8 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 const TOLERANCE_BYTES: u64 = 64 << 10;
 /// By so much this program, with its clients and its relay, may grow in the second half of a run.
 const OWN_TOLERANCE_BYTES: u64 = 4 << 20;
+/// Tokens that a client gets from the issuer at one time.
+const TOKEN_BATCH: usize = 10;
 /// How long the guest may take to come to rest.
 const REST: Duration = Duration::from_secs(60);
 
@@ -61,12 +65,40 @@ impl Kind {
 struct Service<'a> {
     way: &'a Way,
     policy: &'a Policy,
+    issuer: Option<&'a LocalIssuer>,
 }
 
 impl Service<'_> {
     /// A client that can ask. What more it needs to be let in, it gets here.
     fn client(&self) -> Result<Client, ClientError> {
-        Client::connect_by(self.way, TIMEOUT, self.policy.clone())
+        let client = Client::connect_by(self.way, TIMEOUT, self.policy.clone())?;
+        match self.issuer {
+            Some(issuer) => {
+                let purse = issuer.purse(TOKEN_BATCH).map_err(PurseError::from)?;
+                Ok(client.with_tokens(purse))
+            }
+            None => Ok(client),
+        }
+    }
+
+    /// That nobody is served without a token, where the image names an issuer.
+    fn check_gate(&self) -> Result<(), CommandError> {
+        if self.issuer.is_none() {
+            return Ok(());
+        }
+        let client = Client::connect_by(self.way, TIMEOUT, self.policy.clone())?;
+        match summarize(&client, 0) {
+            Err(ClientError::Tokens(PurseError::None { .. })) => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err(CommandError::Failed(
+                "the guest serves a client that has no token".to_owned(),
+            )),
+        }
+    }
+
+    /// Tokens that were issued so far, where there are any.
+    fn issued(&self) -> Option<usize> {
+        self.issuer.map(LocalIssuer::issued)
     }
 
     /// A client for what relays do not pass on.
@@ -75,14 +107,25 @@ impl Service<'_> {
     }
 }
 
-/// Asks a guest.
+/// Asks a guest, with tokens of this issuer if it is given.
 ///
 /// # Errors
 /// [`CommandError`] when a request is not answered, or with another's answer.
-pub fn run(way: &Way, policy: &Policy, load: Load) -> Result<Outcome, CommandError> {
-    let service = &Service { way, policy };
+pub fn run(
+    way: &Way,
+    policy: &Policy,
+    issuer: Option<&LocalIssuer>,
+    load: Load,
+) -> Result<Outcome, CommandError> {
+    let service = &Service {
+        way,
+        policy,
+        issuer,
+    };
+    service.check_gate()?;
     let expected = learn_answers(service)?;
     let before = Figures::at_rest(service)?;
+    let issued_before = service.issued();
     let phase = Phase::start(format!(
         "{} requests, {} at a time",
         load.requests, load.connections
@@ -110,6 +153,10 @@ pub fn run(way: &Way, policy: &Policy, load: Load) -> Result<Outcome, CommandErr
     });
     let seconds = started.elapsed().as_secs_f64();
     lock(&tally).own_bytes_at_end = own_bytes();
+    lock(&tally).issued = service
+        .issued()
+        .zip(issued_before)
+        .map(|(now, before)| now - before);
     phase.done("");
     if let Some(failure) = lock(&failures).pop() {
         return Err(CommandError::Failed(failure));
@@ -125,6 +172,8 @@ struct Tally {
     times: BTreeMap<Kind, Vec<f64>>,
     /// How often a client fetched new keys, and judged the evidence for them, since its own were gone.
     renewals: usize,
+    /// Tokens that were issued for the requests; nothing where none are needed.
+    issued: Option<usize>,
     /// Memory of this program after half of the requests and at the end; nothing if the system does not tell.
     own_bytes_at_half: Option<u64>,
     own_bytes_at_end: Option<u64>,
@@ -209,6 +258,7 @@ struct Figures {
     cancelled: u64,
     heap_bytes: u64,
     gap_ms: u64,
+    tokens_refused: u64,
 }
 
 impl Figures {
@@ -232,6 +282,7 @@ impl Figures {
                     cancelled: figure("cloister_jobs_cancelled_total"),
                     heap_bytes: figure("cloister_heap_used_bytes"),
                     gap_ms: figure("cloister_poll_gap_ms_max"),
+                    tokens_refused: figure("cloister_tokens_refused_total"),
                 });
             }
             thread::sleep(Duration::from_millis(100));
@@ -245,10 +296,15 @@ fn report(load: Load, tally: &Tally, seconds: f64, before: &Figures, after: &Fig
     let summaries = times.get(&Kind::Summary).map_or(0, Vec::len) as u64;
     let finished = after.finished - before.finished;
     let is_flat = after.heap_bytes.abs_diff(before.heap_bytes) <= TOLERANCE_BYTES;
+    let refused = after.tokens_refused - before.tokens_refused;
+    let paid = tally
+        .issued
+        .is_none_or(|issued| are_paid(summaries, issued as u64, refused));
     let success = answered == load.requests
         && finished == summaries
         && after.cancelled == before.cancelled
         && is_flat
+        && paid
         && own_is_flat(tally);
     let mut text = format!(
         "{answered} of {} requests answered in {seconds:.1} s, {} at a time, {:.1} a second\n\
@@ -259,6 +315,13 @@ fn report(load: Load, tally: &Tally, seconds: f64, before: &Figures, after: &Fig
         answered as f64 / seconds,
         tally.renewals,
     );
+    if let Some(issued) = tally.issued {
+        text += &format!(
+            "{issued} tokens issued, for {summaries} summaries; {refused} requests had none yet, and every token was taken \
+             once ({})\n",
+            if paid { "right" } else { "WRONG" },
+        );
+    }
     let mut kinds = Vec::new();
     for (kind, times) in times {
         let of = |part| quantile(times, part).unwrap_or_default();
@@ -291,6 +354,7 @@ fn report(load: Load, tally: &Tally, seconds: f64, before: &Figures, after: &Fig
         );
     }
     let json = json!({
+        "tokens_issued": tally.issued, "tokens_refused": refused,
         "renewals": tally.renewals, "own_bytes_at_half": tally.own_bytes_at_half, "own_bytes_at_end": tally.own_bytes_at_end,
         "requests": load.requests, "connections": load.connections, "answered": answered, "seconds": seconds,
         "kinds": kinds, "jobs_finished": finished, "heap_before_bytes": before.heap_bytes,
@@ -301,6 +365,12 @@ fn report(load: Load, tally: &Tally, seconds: f64, before: &Figures, after: &Fig
         json,
         success,
     }
+}
+
+/// Whether each summary has cost a token, and none was refused: requests are refused only when they have none, and then a
+/// batch is issued.
+fn are_paid(summaries: u64, issued: u64, refused: u64) -> bool {
+    issued >= summaries && refused * TOKEN_BATCH as u64 == issued
 }
 
 fn own_is_flat(tally: &Tally) -> bool {
@@ -324,6 +394,7 @@ mod tests {
             cancelled: 3,
             heap_bytes,
             gap_ms: 7,
+            tokens_refused: finished,
         }
     }
 
@@ -340,6 +411,7 @@ mod tests {
                 (Kind::Summary, vec![5.0; summaries]),
             ]),
             renewals: 9,
+            issued: None,
             own_bytes_at_half: Some(50 << 20),
             own_bytes_at_end: Some(own_bytes_at_end),
         };
@@ -360,6 +432,18 @@ mod tests {
             "{}",
             grown.text
         );
+        let paid = of(
+            &Tally {
+                issued: Some(20),
+                ..tally(2, 51 << 20)
+            },
+            3,
+            1 << 20,
+        );
+        assert!(paid.success, "{}", paid.text);
+        assert!(!are_paid(2, 0, 0), "a summary was made without a token");
+        assert!(!are_paid(11, 10, 1), "one was spent twice");
+        assert!(!are_paid(2, 10, 2), "a token was refused");
         let text = of(&tally(2, 51 << 20), 3, 1 << 20).text;
         assert!(text.contains("9 times a client had keys"), "{text}");
         assert!(

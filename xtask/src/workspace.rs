@@ -94,6 +94,11 @@ impl Workspace {
         self.cloister().join("log")
     }
 
+    /// `target/cloister/issuer`: the demonstration's issuer of anonymous tokens.
+    pub fn issuer(&self) -> PathBuf {
+        self.cloister().join("issuer")
+    }
+
     /// `target/cloister/bench`: results of benchmarks.
     pub fn bench(&self) -> PathBuf {
         self.cloister().join("bench")

@@ -93,6 +93,15 @@ fn an_image_that_names_an_issuer_serves_a_token_once() {
     assert_eq!(wallet.count(0).expect("read"), 1);
     assert_eq!(metric(guest.port(), "cloister_jobs_queued_total"), 2);
 
+    // A stream without a token at hand gets one, too.
+    let streaming = client(&guest.url()).with_tokens(Purse::new(None, Some(issuer()), 1));
+    let mut stream = streaming.summarize_streamed(&request()).expect("a stream");
+    for piece in &mut stream {
+        piece.expect("a piece");
+    }
+    stream.finish().expect("its end");
+    assert_eq!(metric(guest.port(), "cloister_jobs_queued_total"), 3);
+
     // By hand: altered, then a bad request, then good, then once more.
     let json = request().to_json();
     let refusal = ask(guest.port(), &message(None, &json));
@@ -115,7 +124,7 @@ fn an_image_that_names_an_issuer_serves_a_token_once() {
     assert_eq!(ask(guest.port(), &message(Some(&token), &json)).status, 200);
     let answer = ask(guest.port(), &message(Some(&token), &json));
     assert_eq!((answer.status, kind(&answer).as_str()), (401, TOKEN_SPENT));
-    assert_eq!(metric(guest.port(), "cloister_jobs_queued_total"), 3);
+    assert_eq!(metric(guest.port(), "cloister_jobs_queued_total"), 4);
 
     stop.stop();
     serving.join().expect("no panic").expect("it served");

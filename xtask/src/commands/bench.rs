@@ -17,6 +17,7 @@ use crate::engine_bench;
 use crate::example;
 use crate::guest_build::Environment;
 use crate::image_build::{self, ImageInputs};
+use crate::local_issuer::LocalIssuer;
 use crate::local_relay::LocalRelay;
 use crate::models::ModelChoice;
 use crate::pack_bench;
@@ -250,10 +251,15 @@ fn service(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
     let platform = platform(workspace, arguments.tee)?;
     let qemu = Qemu::find_or_install()?;
     let folder = workspace.cloister().join("bench-image/service");
+    let issuer = arguments
+        .tokens
+        .then(|| LocalIssuer::start(&workspace.bench().join("issuer"), u32::MAX))
+        .transpose()
+        .map_err(CommandError::Failed)?;
     let inputs = ImageInputs {
         model: &ModelChoice::Fixture,
         log_policy: None,
-        token_issuer: None,
+        token_issuer: issuer.as_ref().map(|issuer| issuer.named().clone()),
         serving: arguments.serving.into(),
         environment: Environment::of_this_process(),
     };
@@ -283,10 +289,10 @@ fn service(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
         connections: arguments.connections as usize,
         summary_every: arguments.summary_every as usize,
     };
-    let mut outcome = service_bench::run(&way, &policy, load)?;
+    let mut outcome = service_bench::run(&way, &policy, issuer.as_ref(), load)?;
     let serving = arguments.serving;
     outcome.text = format!(
-        "Guest with fixture and {cpus} virtual CPUs on platform {}, {}; {}, key epochs of {} s{}:\n{}",
+        "Guest with fixture and {cpus} virtual CPUs on platform {}, {}; {}, key epochs of {} s{}{}:\n{}",
         platform.name(),
         platform.accelerator().describe(),
         if serving.tls { "TLS" } else { "plain HTTP" },
@@ -296,10 +302,16 @@ fn service(workspace: &Workspace, arguments: &BenchArgs) -> Result<Outcome, Comm
         } else {
             ""
         },
+        if arguments.tokens {
+            ", a token for each summary"
+        } else {
+            ""
+        },
         outcome.text
     );
     for (name, value) in [
         ("relay", json!(arguments.relay)),
+        ("tokens", json!(arguments.tokens)),
         ("tls", json!(serving.tls)),
         ("epoch_s", json!(serving.epoch_s)),
     ] {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use cloister_client::log_view::read_log_view;
 use cloister_client::remote_log::LogLocation;
-use cloister_client::{Attestation, Client, Policy, Way};
+use cloister_client::tokens::PurseError;
+use cloister_client::{Attestation, Client, ClientError, Policy, Way};
 use cloister_protocol::api::summarize::{Request, Response, Style};
 use cloister_transparency::release::MAX_VALIDITY_S;
 use serde_json::json;
@@ -18,6 +19,7 @@ use crate::cli::{DemoArgs, Outcome};
 use crate::example;
 use crate::guest_build::Environment;
 use crate::image_build::{self, Image, ImageInputs};
+use crate::local_issuer::LocalIssuer;
 use crate::local_relay::LocalRelay;
 use crate::models::ModelChoice;
 use crate::progress::Phase;
@@ -31,6 +33,8 @@ use crate::workspace::Workspace;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2400);
 /// Enough for the example, and short enough for an emulated CPU.
 const MAX_TOKENS: u32 = 120;
+/// Anonymous tokens that the demonstration may have in a day.
+const TOKENS_A_DAY: u32 = 10_000;
 
 /// What the demonstration has to show.
 struct Shown {
@@ -41,6 +45,8 @@ struct Shown {
     response: Response,
     attestation: Attestation,
     published: Published,
+    /// How many tokens the issuer has issued.
+    tokens_issued: usize,
     build_took: Duration,
     answer_took: Duration,
 }
@@ -57,10 +63,11 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     let model = model_or_default(arguments.model.as_ref(), platform.accelerator());
     introduce(&platform, &model, arguments);
     let log = DeploymentArgs::default().open(workspace)?;
+    let issuer = start_issuer(workspace)?;
     let inputs = ImageInputs {
         model: &model,
         log_policy: Some(log.policy_text().map_err(PublishError::from)?),
-        token_issuer: None,
+        token_issuer: Some(issuer.named().clone()),
         serving: arguments.serving.into(),
         environment: Environment::of_this_process(),
     };
@@ -92,6 +99,11 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     let phase = Phase::start("Fetch the guest's evidence for a fresh nonce and check it");
     let client = Client::connect_by(&way, ANSWER_TIMEOUT, policy)?;
     phase.done(client.attestation().kind());
+    let client = client.with_tokens(
+        issuer
+            .purse(1)
+            .map_err(|error| ClientError::from(PurseError::from(error)))?,
+    );
     if let Some(appraisal) = client.attestation().appraisal() {
         eprintln!("{appraisal}");
     }
@@ -100,14 +112,17 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
     let response = if arguments.stream {
         ask_streamed(&client, &request)?
     } else {
-        let phase = Phase::start("Ask for a summary of the example thread, sealed with HPKE");
+        let phase = Phase::start(
+            "Ask for a summary of the example thread, with an anonymous token, sealed with HPKE",
+        );
         let response = client.summarize(&request)?;
         phase.done("opened the sealed answer");
         response
     };
     let answer_took = answer_started.elapsed();
     let (times, attestation) = (guest.times(), client.attestation().as_ref().clone());
-    drop((client, relay, guest));
+    let tokens_issued = issuer.issued();
+    drop((client, relay, guest, issuer));
     eprintln!("The guest is shut down.\n");
     Ok(outcome(&Shown {
         model: model.name(),
@@ -117,15 +132,27 @@ pub fn run(workspace: &Workspace, arguments: &DemoArgs) -> Result<Outcome, Comma
         response,
         attestation,
         published,
+        tokens_issued,
         build_took,
         answer_took,
     }))
 }
 
+/// The issuer of anonymous tokens that the image names.
+fn start_issuer(workspace: &Workspace) -> Result<LocalIssuer, CommandError> {
+    let phase = Phase::start(
+        "Start an issuer of anonymous tokens: it knows the client, and not what it signs",
+    );
+    let issuer = LocalIssuer::start(&workspace.issuer(), TOKENS_A_DAY);
+    let issuer = issuer.map_err(CommandError::Failed)?;
+    phase.done(&issuer.url());
+    Ok(issuer)
+}
+
 /// Shows a summary while it arrives, on standard error.
 fn ask_streamed(client: &Client, request: &Request) -> Result<Response, CommandError> {
     eprintln!(
-        "Ask for a summary of the example thread, sealed with HPKE, in records of one size ..."
+        "Ask for a summary of the example thread, with an anonymous token, sealed with HPKE, in records of one size ..."
     );
     let mut stream = client.summarize_streamed(request)?;
     let mut summary = String::new();
@@ -203,7 +230,7 @@ fn introduce(platform: &Platform, model: &ModelChoice, arguments: &DemoArgs) {
 
 fn outcome(shown: &Shown) -> Outcome {
     let written = shown.response.summary.trim();
-    let success = !written.is_empty();
+    let success = !written.is_empty() && shown.tokens_issued > 0;
     let mut text = "The thread:\n".to_owned();
     for message in example::messages() {
         text += &format!("  {}: {}\n", message.from, message.text);
@@ -219,16 +246,21 @@ fn outcome(shown: &Shown) -> Outcome {
     text += &match success {
         true => format!(
             "\nIt works: the firmware image booted from the reset vector without an operating system, checked the model \
-             against the digest in its ROM, {}and answered one sealed request.\n{}.\n{TEST_WITNESSES}\n\
+             against the digest in its ROM, {}and answered one sealed request.\n\
+             The request came through a relay, which knows who asks and not what, and paid with an anonymous token, which \
+             its issuer has signed without seeing it; before it had one, the guest refused it.\n{}.\n{TEST_WITNESSES}\n\
              Check the image by building it again: cargo xtask audit --html audit.html\n",
             match shown.attestation.appraisal() {
                 Some(_) =>
                     "proved by a signed report which image holds its keys and by a log which image that is, ",
                 None => "",
             },
-            shown.attestation.notice()
+            shown.attestation.notice(),
         ),
-        false => "\nFAILED: the guest answered with an empty summary.\n".to_owned(),
+        false if written.is_empty() => {
+            "\nFAILED: the guest answered with an empty summary.\n".to_owned()
+        }
+        false => "\nFAILED: the guest answered without a token.\n".to_owned(),
     };
     Outcome {
         text,
@@ -278,6 +310,7 @@ fn document(shown: &Shown) -> serde_json::Value {
             "tree_size": shown.published.logged.checkpoint.size,
             "test_witnesses": true,
         },
+        "tokens": { "issuer": shown.image.facts().token_issuer, "issued": shown.tokens_issued },
         "rom_bytes": shown.image.facts().rom.bytes,
         "attestation": {
             "kind": shown.attestation.kind(),

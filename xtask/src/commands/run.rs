@@ -5,6 +5,8 @@ use std::iter;
 use std::path::Path;
 use std::time::Duration;
 
+use cloister_image::image_json::TokenIssuerEntry;
+use cloister_tokens::origin::Issuer;
 use cloister_transparency::{Statement, VerifierKey};
 use serde_json::json;
 
@@ -12,6 +14,7 @@ use super::{CommandError, model_or_default, platform};
 use crate::attestation;
 use crate::cli::{Outcome, RunArgs, SnpArgs, Tee};
 use crate::image_build::{self, Image};
+use crate::local_issuer::IssuerFiles;
 use crate::qemu::{self, Accelerator, Guest, GuestError, GuestOptions, Platform, Qemu, SnpLaunch};
 use crate::release::deployment::Deployment;
 use crate::workspace::Workspace;
@@ -62,6 +65,10 @@ pub fn run(
     eprintln!(
         "  cargo run --release -p cloister-client -- ask --server {url} {trust} --messages FILE"
     );
+    if let Some(named) = &image.facts().token_issuer {
+        let own = IssuerFiles::below(&workspace.issuer());
+        eprintln!("{}", token_advice(&own, named));
+    }
     if json_wanted {
         println!(
             "{}",
@@ -156,6 +163,27 @@ fn trust(
     Ok(format!("{root}--measurement {measurement} {log}"))
 }
 
+/// Where the tokens come from that the image demands. Where its issuer is not the one whose files these are, whoever runs
+/// it knows.
+fn token_advice(own: &IssuerFiles, named: &TokenIssuerEntry) -> String {
+    let text = fs::read(own.description()).unwrap_or_default();
+    let is_own = Issuer::from_json(&text)
+        .is_ok_and(|issuer| image_build::token_issuer_entry(&issuer) == *named);
+    let [clients, key, credential] =
+        [&own.clients, &own.key, &own.credential].map(|path| quoted(&path.to_string_lossy()));
+    let advice = match is_own {
+        true => format!(
+            "start it with:\n  cargo run --release -p cloister-client -- issuer --listen 127.0.0.1:7010 --clients \
+             {clients} --key {key}\nand add to the other: --issuer http://127.0.0.1:7010 --credential {credential}"
+        ),
+        false => "add what it gave you: --issuer URL --credential FILE".to_owned(),
+    };
+    format!(
+        "The image demands anonymous tokens of {}; {advice}",
+        named.name
+    )
+}
+
 /// What a client has to be told of the log that the image is in. Where it is not the demonstration's, whoever published the
 /// image knows which one it was.
 fn log(own: &Deployment, note: &Path) -> String {
@@ -190,6 +218,7 @@ fn open_or_build(
 mod tests {
     use super::*;
     use crate::image_build::RELEASE_NOTE;
+    use crate::local_issuer::LocalIssuer;
     use crate::release::publish;
     use crate::release::testing::{Setup, VALID_S};
     use clap::Parser as _;
@@ -202,6 +231,24 @@ mod tests {
 
     fn parse(words: &[&str]) -> Result<SnpArgs, clap::Error> {
         Line::try_parse_from(["run"].iter().chain(words)).map(|line| line.arguments)
+    }
+
+    #[test]
+    fn the_demonstrations_issuer_is_recognized() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let issuer = LocalIssuer::start(folder.path(), 1).expect("it starts");
+        let own = IssuerFiles::below(folder.path());
+        let named = image_build::token_issuer_entry(issuer.named());
+        let advice = token_advice(&own, &named);
+        assert!(advice.contains("start it with"), "{advice}");
+        assert!(advice.contains(&own.credential.display().to_string()));
+        let other = TokenIssuerEntry {
+            token_key_id: "00".repeat(32),
+            ..named
+        };
+        let advice = token_advice(&own, &other);
+        assert!(!advice.contains("start it with"), "{advice}");
+        assert!(advice.contains("--issuer URL"), "{advice}");
     }
 
     #[test]
