@@ -7,19 +7,12 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hkdf::Hkdf;
-use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    ActiveKeyExchange, CryptoProvider, SharedSecret, SupportedKxGroup, ring, verify_tls13_signature,
-};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::version::TLS13;
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, KeyLog, NamedGroup,
-    SignatureScheme, SupportedCipherSuite,
-};
+use rustls::crypto::{ActiveKeyExchange, CryptoProvider, SharedSecret, SupportedKxGroup, ring};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, Error, KeyLog, NamedGroup, SupportedCipherSuite};
 use sha2::{Sha256, Sha384};
 use x25519_dalek::{PublicKey, StaticSecret};
+use xtask::any_key;
 
 use crate::raw;
 
@@ -68,18 +61,13 @@ impl KnownTls {
         let known = Known::default();
         // Groups live for ever. There are as many as there are connections in a test.
         let group: &'static KnownX25519 = Box::leak(Box::new(KnownX25519(known.clone())));
-        let provider = Arc::new(CryptoProvider {
+        // Which key it is, is looked at elsewhere.
+        let mut config = any_key::client_config(CryptoProvider {
             cipher_suites: vec![suite],
             kx_groups: vec![group],
             ..ring::default_provider()
-        });
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&TLS13])
-            .expect("TLS 1.3 is there")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyKey(provider)))
-            .with_no_client_auth();
-        config.resumption = Resumption::disabled();
+        })
+        .expect("TLS 1.3 is there");
         config.key_log = Arc::new(known.clone());
         let name = ServerName::try_from("cloister").expect("a name");
         let key_bytes = match suite == TLS13_AES_128_GCM_SHA256 {
@@ -265,46 +253,6 @@ impl ActiveKeyExchange for Begun {
 impl fmt::Debug for KnownTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KnownTls")
-    }
-}
-
-/// Takes any key; which one it is, is looked at elsewhere.
-#[derive(Debug)]
-struct AnyKey(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyKey {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`cli`] reads the arguments, [`commands`] has a module for each command; the rest is what they are made of.
 #![forbid(unsafe_code)]
 
+pub mod any_key;
 pub mod attestation;
 pub mod audit;
 pub mod cli;

@@ -71,8 +71,7 @@ impl<'r> Subject<'r> {
     /// What tells nothing of a request to come: all memory, and how the guest refuses what has nothing to tell. Those
     /// answers have numbers in them, as others have that are secret (`s":400,"`).
     pub(crate) fn known(&mut self) -> Vec<u8> {
-        let mut exchange = KnownExchange::seal(self.key(), &summarize_message(b"{}"));
-        *exchange.sealed.last_mut().expect("not empty") ^= 1;
+        let exchange = sealed_and_altered(self.key(), &summarize_message(b"{}"), usize::MAX);
         let mut known = self.memory();
         let refused = [
             (400, Vec::new()),
@@ -309,65 +308,72 @@ fn left(subject: &mut Subject<'_>, secrets: &mut Secrets) {
     );
 }
 
-/// Requests that are refused, each for another reason.
-fn refused(subject: &Subject<'_>, secrets: &mut Secrets) {
-    let word = canary();
-    let inner = |method: &str, path: &str, media_type: &str, content: String| {
-        let request =
-            bhttp::Request::new(method, path).with_content(media_type, content.into_bytes());
-        request
-            .and_then(|request| request.encode())
-            .expect("valid")
-            .to_vec()
-    };
-    let summarize = |content: String| inner("POST", paths::SUMMARIZE, media::JSON, content);
+/// An inner request.
+fn message(method: &str, path: &str, media_type: &str, content: String) -> Vec<u8> {
+    let request = bhttp::Request::new(method, path).with_content(media_type, content.into_bytes());
+    let encoded = request.and_then(|request| request.encode());
+    encoded.expect("valid").to_vec()
+}
+
+/// One that asks for a summary.
+fn summary(content: String) -> Vec<u8> {
+    message("POST", paths::SUMMARIZE, media::JSON, content)
+}
+
+/// Messages with `word` in them, and with which status each is refused.
+fn reasons(word: &str) -> Vec<(u16, Vec<u8>)> {
     let many = vec![format!(r#"{{"from":"{word}","text":"{word}"}}"#); 2_100].join(",");
-    let reasons = [
-        (400, summarize(format!(r#"{{"messages":[{{"text":"{word}"#))),
+    Vec::from([
+        (400, summary(format!(r#"{{"messages":[{{"text":"{word}"#))),
         (
             400,
-            summarize(format!(r#"{{"messages":[{{"text":"{word}\uD800"}}]}}"#)),
+            summary(format!(r#"{{"messages":[{{"text":"{word}\uD800"}}]}}"#)),
         ),
         (
             422,
-            summarize(format!(
+            summary(format!(
                 r#"{{"messages":[{{"text":"{word}"}}],"{word}":1}}"#
             )),
         ),
         (
             422,
-            summarize(format!(
+            summary(format!(
                 r#"{{"messages":[{{"text":"{word}"}}],"style":"{word}"}}"#
             )),
         ),
         (
             422,
-            summarize(format!(
+            summary(format!(
                 r#"{{"messages":[{{"text":"{word}"}}],"max_tokens":100000}}"#
             )),
         ),
         (
             422,
-            summarize(format!(
+            summary(format!(
                 r#"{{"messages":[{{"from":"{word}","text":" "}}]}}"#
             )),
         ),
-        (413, summarize(format!(r#"{{"messages":[{many}]}}"#))),
+        (413, summary(format!(r#"{{"messages":[{many}]}}"#))),
         (
             415,
-            inner("POST", paths::SUMMARIZE, "text/plain", word.clone()),
+            message("POST", paths::SUMMARIZE, "text/plain", word.to_owned()),
         ),
         (
             405,
-            inner("PUT", paths::SUMMARIZE, media::JSON, word.clone()),
+            message("PUT", paths::SUMMARIZE, media::JSON, word.to_owned()),
         ),
         (
             404,
-            inner("POST", &format!("/v1/{word}"), media::JSON, word.clone()),
+            message("POST", &format!("/v1/{word}"), media::JSON, word.to_owned()),
         ),
         (400, [b"\x07", word.as_bytes()].concat()),
-    ];
-    for (status, message) in reasons {
+    ])
+}
+
+/// Requests that are refused, each for another reason.
+fn refused(subject: &Subject<'_>, secrets: &mut Secrets) {
+    let word = canary();
+    for (status, message) in reasons(&word) {
         let mut exchange = KnownExchange::seal(subject.key(), &message);
         let answer = sealed::post(subject.port(), &exchange.sealed);
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -377,16 +383,15 @@ fn refused(subject: &Subject<'_>, secrets: &mut Secrets) {
         add_exchange(secrets, "refused", &exchange);
     }
     secrets.add("refused: text", word.as_bytes());
+    altered(subject, secrets, &word);
+    too_long(subject, secrets, &word);
+}
 
-    let message = summarize(format!(r#"{{"messages":[{{"text":"{word}"}}]}}"#));
-    let altered = |place: usize| {
-        let mut exchange = KnownExchange::seal(subject.key(), &message);
-        let place = place.min(exchange.sealed.len() - 1);
-        exchange.sealed[place] ^= 1;
-        exchange
-    };
+/// Requests of which a byte was changed on the way.
+fn altered(subject: &Subject<'_>, secrets: &mut Secrets, word: &str) {
+    let message = summary(format!(r#"{{"messages":[{{"text":"{word}"}}]}}"#));
     for place in [0, 100, 1127, usize::MAX] {
-        let exchange = altered(place);
+        let exchange = sealed_and_altered(subject.key(), &message, place);
         let answer = sealed::post(subject.port(), &exchange.sealed);
         assert!(
             [400, 422].contains(&answer.status),
@@ -395,7 +400,19 @@ fn refused(subject: &Subject<'_>, secrets: &mut Secrets) {
         );
         add_exchange(secrets, "altered", &exchange);
     }
-    let long = summarize(format!(
+}
+
+/// With another byte at `place`, or at the end where it is shorter.
+fn sealed_and_altered(key: &KeyConfig, message: &[u8], place: usize) -> KnownExchange {
+    let mut exchange = KnownExchange::seal(key, message);
+    let place = place.min(exchange.sealed.len() - 1);
+    exchange.sealed[place] ^= 1;
+    exchange
+}
+
+/// One whose content is longer than the guest takes.
+fn too_long(subject: &Subject<'_>, secrets: &mut Secrets, word: &str) {
+    let long = summary(format!(
         r#"{{"messages":[{{"text":"{}"}}]}}"#,
         word.repeat(12_800)
     ));

@@ -56,8 +56,7 @@ impl Products for V {
         inputs: &[Inputs<'_, G>; 2],
         factors: __m256i,
     ) {
-        let high = self.shr_each(factors, self.splat(16));
-        let factors = [self.pair(factors, factors), self.pair(high, high)];
+        let factors = self.halves(factors);
         for ((weights, inputs), factors) in weights.iter().zip(inputs).zip(factors) {
             for (token, total) in totals.iter_mut().enumerate() {
                 let sum = sums(self, self.zero(), weights, inputs, token, 0);

@@ -447,9 +447,7 @@ impl<V: Products> TileTask<'_, V> {
             for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
                 let rows = self.rows(part);
                 let weights = rows.six(quants);
-                let factors = v.widen_i8(&factors[2 * rows.first..]);
-                let high_factors = v.shr_each(factors, v.splat(16));
-                let factors = [v.pair(factors, factors), v.pair(high_factors, high_factors)];
+                let factors = v.halves(v.widen_i8(&factors[2 * rows.first..]));
                 let zeros = of_8.as_chunks::<G>().0.iter().zip(of_16.as_chunks::<G>().0);
                 let dots = sums.dots[..self.used].as_chunks_mut::<G>().0;
                 for ((inputs, (of_8, pairs_of_16)), dots) in inputs.groups().zip(zeros).zip(dots) {

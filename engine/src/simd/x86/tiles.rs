@@ -112,6 +112,26 @@ const INPUT_STRIDE: usize = BLOCK;
 /// Bytes from one group's weights to the next one's, and from one token's products to the next one's.
 const LINE_STRIDE: usize = GROUP_BYTES;
 
+/// Instructions that take a super-block's activations and weights, and leave products.
+macro_rules! tiles {
+    (($inputs:ident, $weights:ident, $products:ident), $($instruction:literal,)*) => {
+        asm!(
+            $($instruction,)*
+            weights = inout(reg) $weights.as_ptr() => _,
+            inputs = inout(reg) $inputs.quants.as_ptr() => _,
+            products = in(reg) $products.as_mut_ptr(),
+            blocks = inout(reg) PARTS => _,
+            line = in(reg) LINE_STRIDE,
+            input = in(reg) INPUT_STRIDE,
+            weight_bytes = const size_of::<BlockWeights>(),
+            set_weights = const size_of::<[BlockWeights; PARTS]>(),
+            tile_inputs = const TOKENS * BLOCK,
+            tile_products = const size_of::<TileProducts>(),
+            options(nostack),
+        )
+    };
+}
+
 impl Tiles for Amx {
     fn begin() {
         // SAFETY: this type's functions are reached only where the processor has AMX and its state is enabled; the
@@ -132,7 +152,8 @@ impl Tiles for Amx {
         // the first tile of tokens with either set.
         unsafe {
             if inputs.places == TOKENS {
-                asm!(
+                tiles!(
+                    (inputs, weights, products),
                     "tilezero tmm0",
                     "tilezero tmm2",
                     "2:",
@@ -147,20 +168,10 @@ impl Tiles for Amx {
                     "jnz 2b",
                     "tilestored [{products} + {line}], tmm0",
                     "tilestored [{products} + {line} + 2 * {tile_products}], tmm2",
-                    weights = inout(reg) weights.as_ptr() => _,
-                    inputs = inout(reg) inputs.quants.as_ptr() => _,
-                    products = in(reg) products.as_mut_ptr(),
-                    blocks = inout(reg) PARTS => _,
-                    line = in(reg) LINE_STRIDE,
-                    input = in(reg) INPUT_STRIDE,
-                    weight_bytes = const size_of::<BlockWeights>(),
-                    set_weights = const size_of::<[BlockWeights; PARTS]>(),
-                    tile_inputs = const TOKENS * BLOCK,
-                    tile_products = const size_of::<TileProducts>(),
-                    options(nostack),
                 );
             } else {
-                asm!(
+                tiles!(
+                    (inputs, weights, products),
                     "tilezero tmm0",
                     "tilezero tmm1",
                     "tilezero tmm2",
@@ -182,17 +193,6 @@ impl Tiles for Amx {
                     "tilestored [{products} + {line} + {tile_products}], tmm1",
                     "tilestored [{products} + {line} + 2 * {tile_products}], tmm2",
                     "tilestored [{products} + {line} + 3 * {tile_products}], tmm3",
-                    weights = inout(reg) weights.as_ptr() => _,
-                    inputs = inout(reg) inputs.quants.as_ptr() => _,
-                    products = in(reg) products.as_mut_ptr(),
-                    blocks = inout(reg) PARTS => _,
-                    line = in(reg) LINE_STRIDE,
-                    input = in(reg) INPUT_STRIDE,
-                    weight_bytes = const size_of::<BlockWeights>(),
-                    set_weights = const size_of::<[BlockWeights; PARTS]>(),
-                    tile_inputs = const TOKENS * BLOCK,
-                    tile_products = const size_of::<TileProducts>(),
-                    options(nostack),
                 );
             }
         }
@@ -293,14 +293,11 @@ fn super_blocks_of_nibbles<T: Tiles, const N: usize>(
         }
         let inputs = Inputs::new(inputs, places);
         T::multiply(&inputs, &scratch.weights, &mut scratch.products);
-        let [first, second] = &scratch.products;
         let at = block * SCALE_BYTES;
         let scales = rows.scales(&tile.tile.scales[at..]);
         let mins = rows.scales(&tile.tile.mins[at..]);
         for token in 0..all.tokens() {
-            let (group, line) = (token / TOKENS, token % TOKENS);
-            let (first, second) = (&first[group][line], &second[group][line]);
-            let dots = v.add(v.load_i32(first), v.shl::<3>(v.load_i32(second)));
+            let dots = dots::<T, 3>(v, &scratch.products, token);
             let mut min_dots = v.zero();
             for (pair, factors) in min_factors.into_iter().enumerate() {
                 let eights = v.splat(two_i16(&eights[token][2 * pair..]));
@@ -351,25 +348,25 @@ fn super_blocks_of_six<T: Tiles, const N: usize>(
         }
         let inputs = Inputs::new(inputs, places);
         T::multiply(&inputs, &scratch.weights, &mut scratch.products);
-        let [first, second] = &scratch.products;
         let scales = rows.scales(&tile.tile.scales[block * SCALE_BYTES..]);
         for (token, mantissa) in mantissas[..all.tokens()].iter().enumerate() {
-            let (group, line) = (token / TOKENS, token % TOKENS);
-            let (first, second) = (&first[group][line], &second[group][line]);
-            let dots = v.add(v.load_i32(first), v.shl::<7>(v.load_i32(second)));
+            let dots = dots::<T, 7>(v, &scratch.products, token);
             let scales = v.madd(scales, v.splat(*mantissa));
             add_scaled(v, &mut sums.scaled[token], dots, scales);
         }
     }
 }
 
-impl<T: Copy> Avx512<T> {
-    /// The low and the high 16 bits of each lane, in both of its halves.
-    #[inline(always)]
-    fn halves(self, x: __m512i) -> [__m512i; 2] {
-        let high = self.shr_each(x, self.splat(16));
-        [self.pair(x, x), self.pair(high, high)]
-    }
+/// One token's sums: `first + second << SHIFT`.
+#[inline(always)]
+fn dots<T: Tiles, const SHIFT: u32>(
+    v: Avx512<T>,
+    [first, second]: &Products,
+    token: usize,
+) -> __m512i {
+    let (tile, line) = (token / TOKENS, token % TOKENS);
+    let second = v.load_i32(&second[tile][line]);
+    v.add(v.load_i32(&first[tile][line]), v.shl::<SHIFT>(second))
 }
 
 /// The arithmetic of tile registers (Intel SDM, volume 2, `TDPBSSD`), for tests on processors without.

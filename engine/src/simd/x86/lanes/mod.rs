@@ -114,6 +114,12 @@ pub(super) trait Lanes: Copy {
     fn madd_add(self, sum: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int;
     /// The low 16 bits of each lane of `low`, and above them those of `high`.
     fn pair(self, low: Self::Int, high: Self::Int) -> Self::Int;
+    /// The low and the high 16 bits of each lane, in both of its halves.
+    #[inline(always)]
+    fn halves(self, x: Self::Int) -> [Self::Int; 2] {
+        let high = self.shr_each(x, self.splat(16));
+        [self.pair(x, x), self.pair(high, high)]
+    }
     /// 64-bit sums.
     fn add64(self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// 64-bit products of the signed even lanes.
