@@ -1,7 +1,7 @@
 //! Plain sockets, for what no well-behaved client does.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Bytes of an answer that are read at most.
@@ -29,19 +29,30 @@ impl Answer {
 
 /// A connection to the guest behind `port` on this machine.
 pub fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", port)).expect("the forwarded port accepts");
+    connect_within(port, READ_TIMEOUT).expect("the forwarded port accepts")
+}
+
+/// The same, unless that takes too long. QEMU lets one client wait while it accepts another; Linux drops the requests of
+/// all others, and repeats them after 1, 3, 7, 15, 31 and 63 seconds.
+pub fn connect_within(port: u16, limit: Duration) -> std::io::Result<TcpStream> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let stream = TcpStream::connect_timeout(&address, limit)?;
     stream
         .set_read_timeout(Some(READ_TIMEOUT))
         .expect("a socket takes a timeout");
     stream
         .set_write_timeout(Some(READ_TIMEOUT))
         .expect("a socket takes a timeout");
-    stream
+    Ok(stream)
 }
 
 /// Sends `bytes` and reads one answer.
 pub fn exchange(port: u16, bytes: &[u8]) -> Answer {
-    let mut stream = connect(port);
+    exchange_on(connect(port), bytes)
+}
+
+/// The same on a connection that is there.
+pub fn exchange_on(mut stream: TcpStream, bytes: &[u8]) -> Answer {
     send(&mut stream, bytes);
     read_answer(&mut stream)
 }
