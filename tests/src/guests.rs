@@ -2,7 +2,7 @@
 //! leaves it serving.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cloister_boot::manifest::Serving;
@@ -149,66 +149,81 @@ pub fn boot_to_stop(options: &GuestOptions) -> Stop {
     }
 }
 
-/// A guest that many tests use, one at a time.
+/// Guests with the generated model that many tests use, each guest by one test at a time.
 pub struct Shared {
-    guest: Mutex<Guest>,
-    url: String,
-    port: u16,
+    free: Vec<Guest>,
+    started: usize,
 }
 
-impl Shared {
-    /// The guest with the generated model.
-    pub fn fixture() -> &'static Self {
-        static GUEST: OnceLock<Shared> = OnceLock::new();
-        GUEST.get_or_init(|| {
-            let guest = boot(&options(fixture_image()));
-            Self {
-                url: guest.url(),
-                port: guest.port(),
-                guest: Mutex::new(guest),
-            }
-        })
-    }
+static SHARED: Mutex<Shared> = Mutex::new(Shared {
+    free: Vec::new(),
+    started: 0,
+});
+static RETURNED: Condvar = Condvar::new();
 
-    /// The guest for one test alone. When the test ends, however it ends, the guest must serve on.
+impl Shared {
+    /// Each keeps a processor busy, and machines for tests may have no more than two.
+    const GUESTS: usize = 2;
+
+    /// A guest for one test alone, as soon as there is one. When the test ends, however it ends, the guest must serve on.
     pub fn lease() -> Lease {
-        let shared = Self::fixture();
+        let shared = RETURNED.wait_while(lock(&SHARED), |shared| {
+            shared.free.is_empty() && shared.started == Self::GUESTS
+        });
+        let mut shared = shared.unwrap_or_else(PoisonError::into_inner);
+        let guest = shared.free.pop().unwrap_or_else(|| {
+            let guest = boot(&options(fixture_image()));
+            shared.started += 1;
+            guest
+        });
         Lease {
-            guest: lock(&shared.guest),
-            url: &shared.url,
-            port: shared.port,
+            guest: Leased(Some(guest)),
         }
     }
 }
 
 /// See [`Shared::lease`].
 pub struct Lease {
-    guest: MutexGuard<'static, Guest>,
-    url: &'static str,
-    port: u16,
+    guest: Leased,
+}
+
+/// Goes back when it is dropped, whatever the test and the last look at the guest came to.
+struct Leased(Option<Guest>);
+
+impl Leased {
+    fn get(&self) -> &Guest {
+        self.0.as_ref().expect("it is taken out at the end only")
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        lock(&SHARED).free.extend(self.0.take());
+        RETURNED.notify_one();
+    }
 }
 
 impl Lease {
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.guest.get().port()
     }
 
     /// A client of the guest.
     pub fn client(&self) -> Client {
-        client(self.url)
+        client(&self.guest.get().url())
     }
 
     /// A figure of the guest's `/metrics`.
     pub fn metric(&self, name: &str) -> u64 {
-        metric(self.port, name)
+        metric(self.port(), name)
     }
 
     /// Waits until a figure of `/metrics` is as wanted. A guest with no free connection is asked again.
     pub fn wait_for_metric(&self, name: &str, wanted: impl Fn(u64) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let answer = raw::get(self.port, "/metrics");
+            let answer = raw::get(self.port(), "/metrics");
             let found = (answer.status == 200).then(|| figure(&answer, name));
             if found.is_some_and(&wanted) {
                 return;
@@ -224,12 +239,10 @@ impl Drop for Lease {
         if std::thread::panicking() {
             return;
         }
-        assert!(
-            self.guest.is_running(),
-            "the guest ended: {:?}",
-            self.guest.console().lines()
-        );
-        let answer = raw::get(self.port, "/healthz");
+        let guest = self.guest.0.as_mut().expect("it goes back after this");
+        let said = guest.console().lines();
+        assert!(guest.is_running(), "the guest ended: {said:?}");
+        let answer = raw::get(guest.port(), "/healthz");
         assert_eq!(answer.status, 200, "the guest serves on after each test");
     }
 }
