@@ -9,12 +9,12 @@
 //!
 //! `CLOISTER_ORACLE_MODEL` names the file. Run with `--nocapture` for the figures.
 
+use cloister_candle::Candle;
 use cloister_engine::tokenizer::Special;
 use cloister_engine::{Model, Session, Step};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use xtask::peers::Candle;
 
 /// Positions of each text that are compared.
 const POSITIONS: usize = 500;

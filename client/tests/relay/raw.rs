@@ -96,8 +96,9 @@ impl RawGateway {
         received.iter().map(text).collect()
     }
 
-    pub(crate) fn wait_for_end(&self) {
-        wait_until(|| self.ended.load(Ordering::SeqCst) > 0);
+    /// Waits until so many connections have ended.
+    pub(crate) fn wait_for_ends(&self, count: usize) {
+        wait_until(|| self.ended.load(Ordering::SeqCst) >= count);
     }
 }
 

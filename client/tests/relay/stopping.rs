@@ -30,10 +30,9 @@ fn a_request_that_has_begun_is_answered() {
     wait_until(|| TcpStream::connect(relay.address).is_err());
     go.send(()).unwrap();
     let last = answer(&mut client);
-    assert!(
-        last.contains("connection: close") && last.ends_with("world"),
-        "{last}"
-    );
+    assert!(last.ends_with("world"), "{last}");
+    // Whether the answer says so depends on who was told of the end first: the connection, or we by the idle one's.
+    assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
     relay.end();
 }
 
@@ -50,5 +49,5 @@ fn one_that_takes_too_long_is_cut_off() {
     wait_until(|| !gateway.received().concat().is_empty());
     relay.end();
     assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
-    gateway.wait_for_end();
+    gateway.wait_for_ends(1);
 }

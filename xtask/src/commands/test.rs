@@ -22,6 +22,8 @@ pub const ORACLE_MODEL: &str = "CLOISTER_ORACLE_MODEL";
 
 /// The feature with the tests that need a guest or a model.
 const SLOW_TESTS: &str = "cloister-tests/slow";
+/// The same, and what no test runs: candle in the engine's benchmark.
+const EVERYTHING: &str = "cloister-tests/slow,xtask/peers";
 
 /// Debian's build of OVMF, which is another SNP guest than ours.
 const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
@@ -70,7 +72,7 @@ pub fn run(workspace: &Workspace, arguments: &TestArgs) -> Result<Outcome, Comma
         command(
             workspace,
             "lints",
-            &mut lints(&["--workspace", "--all-targets", "--features", SLOW_TESTS]),
+            &mut lints(&["--workspace", "--all-targets", "--features", EVERYTHING]),
         )
     });
     step("lints of the guest programs", &|| {

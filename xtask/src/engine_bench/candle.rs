@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::subject::{Failed, Subject, most_probable};
-use crate::peers::Candle;
+use cloister_candle::Candle;
 
 /// candle with one model.
 pub(super) struct Beside {

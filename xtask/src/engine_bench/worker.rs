@@ -91,7 +91,7 @@ fn serve_candle(gguf: &Path) -> Result<(), Failed> {
         ready: true,
         load_s: started.elapsed().as_secs_f64(),
         vocabulary: engine.vocabulary(),
-        features: format!("threads {}", crate::peers::candle_threads()),
+        features: format!("threads {}", cloister_candle::threads()),
         weight_bytes_per_token: None,
     };
     answer_all(&ready, |request| answer(&mut engine, request))

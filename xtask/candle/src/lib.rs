@@ -1,4 +1,6 @@
-//! candle, which is linked into this program.
+//! Another engine on the same GGUF file, in the same process: what ours is checked against, and measured beside.
+//!
+//! A crate of its own, so that `cargo xtask` is built without it.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -49,7 +51,7 @@ impl Candle {
     }
 }
 
-/// CPUs that candle uses; set by the environment variable `RAYON_NUM_THREADS`.
-pub fn candle_threads() -> usize {
+/// CPUs that it uses; set by the environment variable `RAYON_NUM_THREADS`.
+pub fn threads() -> usize {
     candle_core::utils::get_num_threads()
 }
