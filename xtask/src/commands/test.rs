@@ -291,16 +291,11 @@ const MIRI_ADVICE: &str = "no nightly compiler with Miri; run: rustup toolchain 
 
 /// The tests of what workers share, by an interpreter that notices races and undefined behaviour.
 fn miri(workspace: &Workspace) -> Result<Verdict, CommandError> {
-    let nightly = ["run", "nightly", "cargo", "miri"];
-    let mut version = Command::new("rustup");
-    version.args(nightly).arg("--version");
-    if process::capture(&mut version, "cargo miri").is_err() {
+    if !(has_miri() || add_miri() && has_miri()) {
         return Ok(Verdict::NotRun(MIRI_ADVICE.to_owned()));
     }
-    let mut tests = Command::new("rustup");
-    tests
-        .args(nightly)
-        .args(["test", "--locked", "--package", "cloister-engine"]);
+    let mut tests = cargo_miri();
+    tests.args(["test", "--locked", "--package", "cloister-engine"]);
     // The square root is an instruction otherwise, which Miri does not know.
     tests.args(["--features", "libm/force-soft-floats"]);
     tests
@@ -308,6 +303,31 @@ fn miri(workspace: &Workspace) -> Result<Verdict, CommandError> {
         .arg(workspace.cloister().join("miri"));
     tests.args(["--lib", "--", "workers::"]);
     command(workspace, "miri", &mut tests)
+}
+
+fn cargo_miri() -> Command {
+    let mut miri = Command::new("rustup");
+    miri.args(["run", "nightly", "cargo", "miri"]);
+    miri
+}
+
+fn has_miri() -> bool {
+    process::capture(cargo_miri().arg("--version"), "cargo miri").is_ok()
+}
+
+/// Adds it to a nightly compiler that is there. A compiler is nothing that a test should install: the product needs none
+/// of them.
+fn add_miri() -> bool {
+    let mut add = Command::new("rustup");
+    add.args([
+        "component",
+        "add",
+        "--toolchain",
+        "nightly",
+        "miri",
+        "rust-src",
+    ]);
+    process::capture(&mut add, "rustup component add").is_ok()
 }
 
 fn budget(workspace: &Workspace) -> Result<Verdict, CommandError> {
