@@ -81,7 +81,7 @@ Messages file:
 
 Example:
   cloister ask --server http://127.0.0.1:8080 --messages thread.json --style bullets --stream \\
-    --log-policy log-policy.txt --release-key NAME+ID+KEY --log http://log.example --log-state seen
+    --log-policy log-policy.txt --release-key NAME+ID+KEY --log https://log.example --log-state seen
 
 Nothing is sent before the server's evidence is accepted, and with it the proof that its image is in a log; an image that
 is in none needs --without-log and --measurement. With --log the log is read too, and an image that it has withdrawn since
@@ -89,10 +89,12 @@ is refused. On platform plain there is no evidence (--insecure-no-attestation), 
 the emulated SNP platform it is that of your own keys (--trust-emulated-root).
 With --relay everything goes to an Oblivious HTTP relay, evidence too, so that the server does not learn who asks. What is
 checked is the same: the relay cannot read, answer or change anything, but it chooses which server it passes requests to.
+A server with https:// is known by the key that its evidence binds. For a relay, an issuer or a log with https:// one of the
+operating system's certificate authorities has to vouch, or of your own (--ca-certificate).
 
 A server may ask for an anonymous token with each request; it is sent sealed, and only the server sees it:
   cloister ask --server http://127.0.0.1:8080 --messages thread.json ... \\
-    --tokens tokens --issuer http://127.0.0.1:7010 --credential ana.credential
+    --tokens tokens --issuer https://issuer.example --credential ana.credential
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by policy (nothing was sent).";
 

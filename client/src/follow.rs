@@ -28,7 +28,7 @@ pub enum FollowError {
     #[error("{location}: {error}")]
     Log {
         /// Where it is.
-        location: LogLocation,
+        location: String,
         /// What is wrong.
         error: LogError,
     },
@@ -36,7 +36,7 @@ pub enum FollowError {
     #[error("{location}: {error}")]
     Checkpoint {
         /// Where it is.
-        location: LogLocation,
+        location: String,
         /// Why.
         error: AppraisalError,
     },
@@ -46,7 +46,7 @@ pub enum FollowError {
     )]
     TooLarge {
         /// Where it is.
-        location: LogLocation,
+        location: String,
     },
 }
 
@@ -132,7 +132,7 @@ pub fn read_view(
 ) -> Result<View, FollowError> {
     let (mut entries, mut withdrawn, mut bytes) = (Vec::new(), Vec::new(), 0);
     let too_large = || FollowError::TooLarge {
-        location: location.clone(),
+        location: location.to_string(),
     };
     let source = LogSource::new(location)?;
     let followed = follow_source(location, &source, policy, freshness, from, |entry| {
@@ -182,13 +182,13 @@ fn follow_source<E: From<FollowError>>(
     mut each: impl FnMut(CheckedEntry) -> Result<(), E>,
 ) -> Result<Followed, E> {
     let in_log = |error: LogError| FollowError::Log {
-        location: location.clone(),
+        location: location.to_string(),
         error,
     };
     let mut reader = source.reader();
     let checkpoint = reader.checkpoint().map_err(in_log)?;
     let refused = |error: AppraisalError| FollowError::Checkpoint {
-        location: location.clone(),
+        location: location.to_string(),
         error,
     };
     let judged = match appraise_checkpoint(&checkpoint, policy, freshness) {

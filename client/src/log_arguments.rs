@@ -10,6 +10,7 @@ use crate::clock;
 use crate::log_view::read_log_view;
 use crate::policy_arguments::{PolicyError, read};
 use crate::remote_log::LogLocation;
+use crate::tls::Authorities;
 
 const DAY_S: u64 = 86_400;
 
@@ -26,8 +27,8 @@ pub(crate) struct LogArguments {
     /// The log's witnesses are for tests, as when one user runs all of them; every output says so.
     #[arg(long)]
     test_witnesses: bool,
-    /// The log, which is read then: a folder, or http://HOST:PORT/PATH. An image that it has withdrawn is refused. In
-    /// place of that of the policy file.
+    /// The log, which is read then: a folder, or https://HOST/PATH (http:// too). An image that it has withdrawn is refused.
+    /// In place of that of the policy file.
     #[arg(long, value_name = "DIR|URL")]
     log: Option<LogLocation>,
     /// File that keeps the log's checkpoint from one time to the next, made at the first: a log that is not the one that was
@@ -62,11 +63,16 @@ pub(crate) struct LogToRead {
 
 impl LogToRead {
     /// Reads it, by the log policy of `policy`.
-    pub(crate) fn read(&self, policy: &Policy) -> Result<LogView, PolicyError> {
+    pub(crate) fn read(
+        &self,
+        policy: &Policy,
+        authorities: &Authorities,
+    ) -> Result<LogView, PolicyError> {
         let log = policy.log.as_ref().ok_or(PolicyError::NoPolicyForLog)?;
         let now_s = clock::known_s().ok_or(PolicyError::Clock)?;
         let state = self.state.as_deref();
-        Ok(read_log_view(&self.location, log, state, now_s)?)
+        let location = self.location.clone().vouched_by(authorities);
+        Ok(read_log_view(&location, log, state, now_s)?)
     }
 }
 

@@ -83,7 +83,7 @@ pub fn read_log_view(
     if let Some(seen) = seen.as_ref().map(SignedCheckpoint::checkpoint) {
         let goes_on = check_goes_on(seen, &view);
         goes_on.map_err(|error| FollowError::Log {
-            location: location.clone(),
+            location: location.to_string(),
             error,
         })?;
     }

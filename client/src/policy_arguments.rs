@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::log_arguments::{LogArguments, LogEntry, LogToRead};
 use crate::log_view::LogViewError;
+use crate::tls::Authorities;
 
 /// Largest file that is read, in bytes; reports, certificates and policies are far smaller.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -43,7 +44,7 @@ Policy file, every field optional:
     \"tcb_floors\": { \"Genoa\": { \"snp\": 27, \"microcode\": 86 } }, \"allow_vlek\": true, \"allow_smt\": true,
     \"require_alias_check\": true, \"require_ciphertext_hiding\": false, \"require_crl\": false,
     \"log\": { \"policy\": \"log-policy.txt\", \"release_keys\": [\"NAME+ID+KEY\"], \"max_age_days\": 30, \"test\": false,
-              \"location\": \"http://log.example\" } }
+              \"location\": \"https://log.example\" } }
 The image must be in a log (\"log\", or --log-policy and --release-key), unless --without-log is given. A measurement need
 not be named then: those of the release count, and one that is named must be among them. A relative path of the log
 policy or of the log's folder begins at the policy file's folder; \"max_age_days\" bounds the age of the witnesses'
@@ -137,13 +138,13 @@ impl PolicyError {
 
 impl PolicyArguments {
     /// The policy of a client that accepts nothing without evidence. Reads the log, if one is named: that is why it is made
-    /// only once.
-    pub(crate) fn policy(&self) -> Result<crate::Policy, PolicyError> {
+    /// only once. `authorities` vouch for a log with `https`.
+    pub(crate) fn policy(&self, authorities: &Authorities) -> Result<crate::Policy, PolicyError> {
         let certificates = self.certificates()?;
         let (snp, log) = self.verifier_policy()?;
         Ok(crate::Policy {
             accept_unattested: false,
-            log_view: log.map(|log| log.read(&snp)).transpose()?,
+            log_view: log.map(|log| log.read(&snp, authorities)).transpose()?,
             snp,
             certificates,
         })

@@ -12,7 +12,8 @@ use cloister_transparency::files::{Disk, FileError, Operation, ReadFiles};
 use cloister_transparency::log::LogReader;
 use cloister_transparency::tiles::TILE_BYTES;
 
-use crate::transport::{Transport, TransportError};
+use crate::tls::Authorities;
+use crate::transport::{self, Transport, TransportError};
 
 /// The most tiles of one log that are kept in memory: 32 MiB.
 const MAX_CACHED_TILES: usize = (32 << 20) / TILE_BYTES;
@@ -25,8 +26,24 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub enum LogLocation {
     /// A folder.
     Directory(PathBuf),
-    /// The prefix of its URLs: `http://HOST[:PORT][/PATH]`.
-    Http(String),
+    /// Behind a web server.
+    Http {
+        /// The prefix of its URLs: `http://HOST[:PORT][/PATH]`, or the same with `https`.
+        url: String,
+        /// Who has to vouch for a server with `https`.
+        authorities: Authorities,
+    },
+}
+
+impl LogLocation {
+    /// The same, where these authorities have to vouch for a server with `https`.
+    #[must_use]
+    pub fn vouched_by(mut self, given: &Authorities) -> Self {
+        if let Self::Http { authorities, .. } = &mut self {
+            authorities.clone_from(given);
+        }
+        self
+    }
 }
 
 impl FromStr for LogLocation {
@@ -38,14 +55,14 @@ impl FromStr for LogLocation {
             reason: reason.to_owned(),
         };
         match text.split_once("://") {
-            Some(("http", _)) => {
-                Transport::new(text, REQUEST_TIMEOUT)?;
-                Ok(Self::Http(text.trim_end_matches('/').to_owned()))
+            Some(("http" | "https", _)) => {
+                transport::check(text)?;
+                Ok(Self::Http {
+                    url: text.trim_end_matches('/').to_owned(),
+                    authorities: Authorities::default(),
+                })
             }
-            Some(("https", _)) => Err(wrong(
-                "this client has no certificate authorities; a log needs none, as everything in it is signed: use its http address, or copy it into a folder",
-            )),
-            Some(_) => Err(wrong("a log is in a folder or behind http")),
+            Some(_) => Err(wrong("a log is in a folder or behind http or https")),
             None if text.is_empty() => Err(wrong("it is empty")),
             None => Ok(Self::Directory(text.into())),
         }
@@ -56,7 +73,7 @@ impl fmt::Display for LogLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(folder) => write!(f, "{}", folder.display()),
-            Self::Http(url) => f.write_str(url),
+            Self::Http { url, .. } => f.write_str(url),
         }
     }
 }
@@ -72,7 +89,7 @@ impl LogSource {
     /// Opens nothing yet.
     ///
     /// # Errors
-    /// [`TransportError::Url`].
+    /// [`TransportError::Url`], [`TransportError::Authorities`].
     pub fn new(location: &LogLocation) -> Result<Self, TransportError> {
         Self::with_timeout(location, REQUEST_TIMEOUT)
     }
@@ -80,18 +97,18 @@ impl LogSource {
     /// The same with another time limit for each request than [`REQUEST_TIMEOUT`].
     ///
     /// # Errors
-    /// [`TransportError::Url`].
+    /// [`TransportError::Url`], [`TransportError::Authorities`].
     pub fn with_timeout(location: &LogLocation, timeout: Duration) -> Result<Self, TransportError> {
         Ok(match location {
             LogLocation::Directory(folder) => Self {
                 files: LogFiles::Disk(Disk),
                 folder: folder.clone(),
             },
-            LogLocation::Http(url) => Self {
-                files: LogFiles::Http(HttpFiles {
-                    transport: Transport::new(url, timeout)?,
+            LogLocation::Http { url, authorities } => Self {
+                files: LogFiles::Http(Box::new(HttpFiles {
+                    transport: Transport::new(url, timeout, authorities)?,
                     tiles: Mutex::default(),
-                }),
+                })),
                 folder: PathBuf::new(),
             },
         })
@@ -110,7 +127,7 @@ pub enum LogFiles {
     /// The file system.
     Disk(Disk),
     /// A web server.
-    Http(HttpFiles),
+    Http(Box<HttpFiles>),
 }
 
 impl ReadFiles for LogFiles {

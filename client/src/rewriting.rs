@@ -18,7 +18,7 @@ const MAX_TEXT_BYTES: u64 = 1 << 20;
 pub(crate) const HELP: &str = "\
 Example:
   cloister rewrite --server http://127.0.0.1:8080 --tone friendly \"send me the file asap\" \\
-    --log-policy log-policy.txt --release-key NAME+ID+KEY --log http://log.example --log-state seen
+    --log-policy log-policy.txt --release-key NAME+ID+KEY --log https://log.example --log-state seen
 
 Nothing is sent before the server's evidence is accepted, and a server may ask for an anonymous token; see cloister ask
 --help.

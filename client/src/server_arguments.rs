@@ -27,13 +27,13 @@ impl ServerArguments {
     pub(crate) fn policy(&self) -> Result<Policy, PolicyError> {
         Ok(Policy {
             accept_unattested: self.insecure_no_attestation,
-            ..self.policy.policy()?
+            ..self.policy.policy(&self.way.authorities)?
         })
     }
 
     /// What lets a client in. Nothing is sent.
     pub(crate) fn purse(&self, lasting: Lasting) -> Result<Purse, TokenArgumentError> {
-        self.tokens.purse(lasting)
+        self.tokens.purse(lasting, &self.way.authorities)
     }
 
     /// A client for one request, once the server is accepted.

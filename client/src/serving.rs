@@ -1,5 +1,6 @@
 //! What every server of this crate shares: connections with limits, replies, and an end that lets requests end first.
 
+mod identity;
 mod listen;
 pub(crate) mod reply;
 mod stall;
@@ -8,7 +9,7 @@ mod stop;
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+pub use identity::{TlsIdentity, TlsIdentityError};
+pub use listen::Listener;
 pub(crate) use listen::{ListenError, listen, say};
 use stall::Stalling;
 pub use stop::Stop;
@@ -39,7 +43,7 @@ pub(crate) struct Limits {
     pub(crate) head_bytes: usize,
     /// The most header fields of a request; more is answered 431.
     pub(crate) headers: usize,
-    /// How long a request's head may take, which is also how long a connection may be idle.
+    /// How long a TLS handshake may take, and a request's head, which is also how long a connection may be idle.
     pub(crate) head_timeout: Duration,
     /// How long a client may take nothing of an answer that is there.
     pub(crate) write_timeout: Duration,
@@ -87,26 +91,34 @@ pub(crate) trait Service: Send + Sync + 'static {
 /// # Errors
 /// Where the listener cannot be used.
 pub(crate) async fn serve<S: Service>(
-    listener: TcpListener,
+    listener: Listener,
     service: Arc<S>,
     limits: &Limits,
     stop: &Stop,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let Listener { socket, identity } = listener;
+    socket.set_nonblocking(true)?;
+    let socket = tokio::net::TcpListener::from_std(socket)?;
     let free = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     loop {
         let next = async {
             let permit = Arc::clone(&free).acquire_owned().await;
-            (permit, listener.accept().await)
+            (permit, socket.accept().await)
         };
         tokio::select! {
             () = stop.stopped() => break,
             next = next => match next {
                 (Ok(permit), Ok((stream, client))) => {
                     if let Some(held) = service.opened(client) {
-                        connect(stream, client, &service, (held, permit), limits, &graceful);
+                        let connection = Connection {
+                            client,
+                            service: Arc::clone(&service),
+                            limits: limits.clone(),
+                            watcher: graceful.watcher(),
+                            _held: (held, permit),
+                        };
+                        tokio::spawn(connection.run(stream, identity.clone(), stop.clone()));
                     }
                 }
                 // The client was gone before, or there are too many files open.
@@ -114,46 +126,62 @@ pub(crate) async fn serve<S: Service>(
             },
         }
     }
-    drop(listener);
+    drop(socket);
     // What takes longer is cut off.
     let _ = timeout(limits.stop_timeout, graceful.shutdown()).await;
     Ok(())
 }
 
-fn connect<S: Service>(
-    stream: TcpStream,
+/// A client's, from its beginning to its end.
+struct Connection<S: Service> {
     client: SocketAddr,
-    service: &Arc<S>,
-    held: (S::Connection, OwnedSemaphorePermit),
-    limits: &Limits,
-    graceful: &GracefulShutdown,
-) {
-    // Small answers in several writes would wait for each other's acknowledgement. It is only slower where it fails.
-    let _ = stream.set_nodelay(true);
-    let service = Arc::clone(service);
-    let answers = service_fn(move |request| {
-        let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(service.answer(request, client).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(limits.head_bytes)
-        .max_headers(limits.headers)
-        .serve_connection(
-            TokioIo::new(Stalling::new(stream, limits.write_timeout)),
-            answers,
-        );
-    let connection = graceful.watch(connection);
-    let longest = limits.connection_timeout;
-    tokio::spawn(async move {
+    service: Arc<S>,
+    limits: Limits,
+    watcher: Watcher,
+    _held: (S::Connection, OwnedSemaphorePermit),
+}
+
+impl<S: Service> Connection<S> {
+    async fn run(self, stream: TcpStream, identity: Option<TlsIdentity>, stop: Stop) {
+        // Small answers in several writes would wait for each other's acknowledgement. It is only slower where it fails.
+        let _ = stream.set_nodelay(true);
+        let longest = self.limits.connection_timeout;
+        let served = async move {
+            let Some(identity) = identity else {
+                let stream = Stalling::new(stream, self.limits.write_timeout);
+                return self.answer(stream).await;
+            };
+            // Nothing has been asked before there is an inside.
+            let stream = tokio::select! {
+                () = stop.stopped() => None,
+                stream = identity.accept(stream, &self.limits) => stream,
+            };
+            if let Some(stream) = stream {
+                self.answer(stream).await;
+            }
+        };
         // A client that breaks off or is too slow is its own affair.
         match longest {
-            Some(longest) => drop(timeout(longest, connection).await),
-            None => drop(connection.await),
+            Some(longest) => drop(timeout(longest, served).await),
+            None => served.await,
         }
-        drop(held);
-    });
+    }
+
+    async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        let (service, client) = (self.service, self.client);
+        let answers = service_fn(move |request| {
+            let service = Arc::clone(&service);
+            async move { Ok::<_, Infallible>(service.answer(request, client).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head_timeout)
+            .max_buf_size(self.limits.head_bytes)
+            .max_headers(self.limits.headers)
+            .serve_connection(TokioIo::new(stream), answers);
+        // Its errors are the client's affair too.
+        drop(self.watcher.watch(connection).await);
+    }
 }
 
 #[cfg(test)]

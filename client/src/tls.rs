@@ -1,30 +1,37 @@
-//! TLS to a guest, whose certificate no authority has signed: whatever key it shows first is noted, and every later
-//! connection has to show the same one. Whether it is the guest's is the evidence's to say, which binds it.
+//! TLS to other servers, judged in one of two ways, which never stand in for each other.
 //!
-//! Here for ureq, which blocks; `upstream/tls.rs` shakes hands with the same settings and the same verifier.
+//! No authority has signed a guest's certificate: whatever key it shows first is noted, and every later connection has to
+//! show the same one. Whether it is the guest's is the evidence's to say, which binds it. Every other server is judged by
+//! [`Authorities`], and by the name in its address.
+//!
+//! Here for ureq, which blocks; `upstream/tls.rs` shakes hands with the same settings and the same verifiers.
 
+mod authorities;
 mod digest;
+mod failure;
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::version::TLS13;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error,
-    SignatureScheme, StreamOwned,
+    CertificateError, ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, Error,
+    SignatureScheme, StreamOwned, WantsVerifier,
 };
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
     TransportAdapter,
 };
 
+pub use authorities::{Authorities, AuthoritiesError};
 pub use digest::{KeyDigest, KeyDigestError};
+pub(crate) use failure::HandshakeError;
 
 /// The name that is asked for. A guest has only one certificate; and its address is nobody's business on the way.
 const NAME: &str = "cloister";
@@ -87,25 +94,43 @@ impl ShownKey {
 /// TLS 1.3 over whatever connects; `http` passes unchanged.
 pub(crate) struct TlsConnector {
     config: Arc<ClientConfig>,
+    /// The name to ask for; without it, that of the address.
+    name: Option<ServerName<'static>>,
 }
 
 impl TlsConnector {
-    /// Notes the server's key in `shown`.
+    /// To a guest, whose key is noted in `shown`.
     ///
     /// # Errors
     /// Whatever rustls has against its own algorithms.
-    pub(crate) fn new(shown: ShownKey) -> Result<Self, Error> {
-        let config = Arc::new(client_config(shown)?);
-        Ok(Self { config })
+    pub(crate) fn to_guest(shown: ShownKey) -> Result<Self, Error> {
+        Ok(Self {
+            config: Arc::new(client_config(shown)?),
+            name: Some(guest_name().map_err(|error| Error::General(error.to_string()))?),
+        })
+    }
+
+    /// To a server with a name that the authorities in `config` vouch for.
+    pub(crate) fn to_host(config: Arc<ClientConfig>) -> Self {
+        Self { config, name: None }
     }
 }
 
-/// The name that every handshake asks for.
+/// The name that every handshake with a guest asks for.
 ///
 /// # Errors
 /// None, as it is one.
-pub(crate) fn server_name() -> io::Result<ServerName<'static>> {
-    ServerName::try_from(NAME).map_err(io::Error::other)
+pub(crate) fn guest_name() -> io::Result<ServerName<'static>> {
+    host_name(NAME)
+}
+
+/// The name, or the address, of a server as it stands in a URL.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn host_name(host: &str) -> io::Result<ServerName<'static>> {
+    let host = host.trim_matches(['[', ']']).to_owned();
+    ServerName::try_from(host).map_err(io::Error::other)
 }
 
 /// TLS 1.3 to a server whose first key is noted in `shown`, and which has to show that one again.
@@ -113,19 +138,27 @@ pub(crate) fn server_name() -> io::Result<ServerName<'static>> {
 /// # Errors
 /// Whatever rustls has against its own algorithms.
 pub(crate) fn client_config(shown: ShownKey) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(ring::default_provider());
     let verifier = Verifier {
         shown,
-        provider: Arc::clone(&provider),
+        provider: Arc::new(ring::default_provider()),
     };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+    let builder = config_builder()?.dangerous();
+    Ok(finished(
+        builder.with_custom_certificate_verifier(Arc::new(verifier)),
+    ))
+}
+
+fn config_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+}
+
+/// Nothing is kept of a connection by which a server would know the next one for the same client's.
+fn finished(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig {
+    let mut config = builder.with_no_client_auth();
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    config
 }
 
 impl<In: Transport> Connector<In> for TlsConnector {
@@ -142,12 +175,16 @@ impl<In: Transport> Connector<In> for TlsConnector {
         if !details.needs_tls() {
             return Ok(Some(Either::A(transport)));
         }
-        let mut tls = ClientConnection::new(Arc::clone(&self.config), server_name()?)
-            .map_err(io::Error::other)?;
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => host_name(details.uri.host().unwrap_or_default())?,
+        };
+        let mut tls =
+            ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
         let transport: Box<dyn Transport> = Box::new(transport);
         let mut socket = TransportAdapter::new(transport, details.current_time.clone());
         socket.set_timeout(details.timeout);
-        tls.complete_io(&mut socket)?;
+        tls.complete_io(&mut socket).map_err(handshake_error)?;
         Ok(Some(Either::B(TlsTransport {
             buffers: LazyBuffers::new(
                 details.config.input_buffer_size(),
@@ -155,6 +192,14 @@ impl<In: Transport> Connector<In> for TlsConnector {
             ),
             stream: StreamOwned::new(tls, socket),
         })))
+    }
+}
+
+/// With what there is to say of TLS; a time limit stays one.
+fn handshake_error(error: io::Error) -> ureq::Error {
+    match ureq::Error::from(error) {
+        ureq::Error::Io(error) => ureq::Error::Other(Box::new(HandshakeError::from(error))),
+        other => other,
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::keys::{self, KeyArgumentError};
+use crate::tls::Authorities;
 use crate::tokens::{IssuerClient, IssuerError, Purse, Wallet};
 
 /// How long the issuer may take for one answer.
@@ -15,7 +16,7 @@ pub(crate) struct TokenArguments {
     /// are kept in memory.
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// Issuer of more tokens: http://HOST:PORT.
+    /// Issuer of more tokens: https://HOST[:PORT], or http:// where nobody on the way can read your credential.
     #[arg(long, value_name = "URL", requires = "credential")]
     issuer: Option<String>,
     /// File whose first line is what the issuer lets you in by.
@@ -45,11 +46,21 @@ pub(crate) enum Lasting {
 
 impl TokenArguments {
     /// The purse that they describe. Nothing is sent.
-    pub(crate) fn purse(&self, lasting: Lasting) -> Result<Purse, TokenArgumentError> {
+    pub(crate) fn purse(
+        &self,
+        lasting: Lasting,
+        authorities: &Authorities,
+    ) -> Result<Purse, TokenArgumentError> {
         let credential = keys::read_passphrase(self.credential.as_deref())?;
         let issuer = match (&self.issuer, &credential) {
             (Some(url), Some(credential)) => {
-                Some(IssuerClient::new(url, credential, ISSUER_TIMEOUT)?)
+                let timeout = ISSUER_TIMEOUT;
+                Some(IssuerClient::vouched_by(
+                    authorities,
+                    url,
+                    credential,
+                    timeout,
+                )?)
             }
             _ => None,
         };

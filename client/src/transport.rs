@@ -1,5 +1,5 @@
-//! HTTP to the server. Nothing secret travels here unsealed, so plain HTTP is enough; with TLS the server's key is noted,
-//! for the evidence to be compared with.
+//! HTTP to the server, its relay, an issuer, a log. Nothing secret travels to a guest unsealed, so plain HTTP is enough;
+//! with TLS a guest's key is noted, for the evidence to be compared with, and authorities vouch for everybody else.
 
 use std::io::Read;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::{Response, Uri};
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector as _, TcpConnector};
+use ureq::unversioned::transport::{Connector, TcpConnector};
 
-use crate::tls::{ShownKey, TlsConnector};
+use crate::tls::{Authorities, AuthoritiesError, ShownKey, TlsConnector};
 
 /// More than any answer of the protocol has.
 const MAX_BODY_BYTES: u64 = 2 << 20;
@@ -31,6 +31,9 @@ pub enum TransportError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The address is one with `https`, and nobody could vouch for the server there.
+    #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
     /// No answer.
     #[error("{method} {url}: {reason}")]
     Exchange {
@@ -60,10 +63,11 @@ pub enum TransportError {
 /// A server's address and the connections to it.
 pub(crate) struct Transport {
     base: String,
-    /// Where encapsulated requests go, if not to the gateway below `base`.
-    relay: Option<String>,
     agent: Agent,
-    shown: ShownKey,
+    /// The key that connections to `base` have shown, if a guest is there and not a relay.
+    guest: Option<ShownKey>,
+    /// Where encapsulated requests go, and how, if not to the gateway below `base`.
+    relay: Option<(String, Agent)>,
 }
 
 /// Status, media type and body of an answer.
@@ -104,65 +108,56 @@ impl Streaming {
 }
 
 impl Transport {
-    /// To a server of plain HTTP, where everything is signed. `timeout` bounds each exchange from its start to the last
-    /// byte of the answer.
-    pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self, TransportError> {
-        if url.starts_with("https://") {
-            return Err(TransportError::Url {
-                url: url.to_owned(),
-                reason: "this address is asked over http only; what comes from there is signed"
-                    .to_owned(),
-            });
-        }
-        Self::to_guest(url, timeout)
-    }
-
-    /// The same to a guest, which may speak TLS.
-    pub(crate) fn to_guest(url: &str, timeout: Duration) -> Result<Self, TransportError> {
-        let wrong = |reason: &str| TransportError::Url {
-            url: url.to_owned(),
-            reason: reason.to_owned(),
+    /// To a server that is no guest; with TLS, `authorities` have to vouch for it. `timeout` bounds each exchange from its
+    /// start to the last byte of the answer.
+    pub(crate) fn new(
+        url: &str,
+        timeout: Duration,
+        authorities: &Authorities,
+    ) -> Result<Self, TransportError> {
+        let (is_tls, config, tcp) = (
+            check(url)?,
+            config(timeout),
+            ().chain(TcpConnector::default()),
+        );
+        let agent = match is_tls {
+            true => {
+                let tls = TlsConnector::to_host(authorities.client_config()?);
+                agent(config, tcp.chain(tls))
+            }
+            false => agent(config, tcp),
         };
-        let uri: Uri = url.parse().map_err(|error| wrong(&format!("{error}")))?;
-        match uri.scheme_str() {
-            Some("http" | "https") => {}
-            _ => return Err(wrong("the scheme is missing")),
-        }
-        if uri.host().is_none_or(str::is_empty) {
-            return Err(wrong("the host is missing"));
-        }
-        if uri.query().is_some() {
-            return Err(wrong("it has a query"));
-        }
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .timeout_global(Some(timeout))
-            .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
-            .user_agent(concat!("cloister/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let shown = ShownKey::default();
-        let agent = agent(&config, &shown).map_err(|error| wrong(&format!("{error}")))?;
         Ok(Self {
             base: url.trim_end_matches('/').to_owned(),
-            relay: None,
             agent,
-            shown,
+            guest: None,
+            relay: None,
+        })
+    }
+
+    /// To a guest; with TLS, its key is noted.
+    pub(crate) fn to_guest(url: &str, timeout: Duration) -> Result<Self, TransportError> {
+        check(url)?;
+        let shown = ShownKey::default();
+        Ok(Self {
+            base: url.trim_end_matches('/').to_owned(),
+            agent: guest_agent(url, config(timeout), &shown)?,
+            guest: Some(shown),
+            relay: None,
         })
     }
 
     /// Sends encapsulated requests to `relay`: to its path, or to that of a gateway where it has none. Everything else goes
-    /// to the relay's server too, unless `is_direct`; then it goes to `server`.
+    /// to the relay's server too, unless `is_direct`; then it goes to `server`. Each of them is judged in its own way.
     pub(crate) fn through(
         server: &str,
         relay: &str,
         is_direct: bool,
         timeout: Duration,
+        authorities: &Authorities,
     ) -> Result<Self, TransportError> {
         let direct = Self::to_guest(server, timeout)?;
-        let relayed = Self::new(relay, timeout)?;
+        let relayed = Self::new(relay, timeout, authorities)?;
         // Where there is a scheme, there is an authority: it is checked now.
         let host = relay.find("://").map_or(0, |at| at + 3);
         let path = relay[host..].find('/').map_or(relay.len(), |at| host + at);
@@ -170,44 +165,50 @@ impl Transport {
             "" => format!("{}{}", relayed.base, paths::OHTTP_GATEWAY),
             _ => relay.to_owned(),
         };
-        let base = relay[..path].to_owned();
+        let resource = Some((resource, relayed.agent.clone()));
+        let way = match is_direct {
+            true => direct,
+            false => Self {
+                base: relay[..path].to_owned(),
+                ..relayed
+            },
+        };
         Ok(Self {
-            base: if is_direct { direct.base } else { base },
-            relay: Some(resource),
-            agent: direct.agent,
-            shown: direct.shown,
+            relay: resource,
+            ..way
         })
     }
 
-    /// The same way without connections, and without a key that they have shown.
+    /// The same way without connections to the guest, and without a key that they have shown.
     pub(crate) fn anew(&self) -> Result<Self, TransportError> {
-        let shown = ShownKey::default();
-        let agent = agent(self.agent.config(), &shown);
+        let guest = self.guest.as_ref().map(|_| ShownKey::default());
         Ok(Self {
             base: self.base.clone(),
+            agent: match &guest {
+                Some(shown) => guest_agent(&self.base, self.agent.config().clone(), shown)?,
+                None => self.agent.clone(),
+            },
+            guest,
             relay: self.relay.clone(),
-            agent: agent.map_err(|error| TransportError::Url {
-                url: self.base.clone(),
-                reason: error.to_string(),
-            })?,
-            shown,
         })
     }
 
-    /// The public key that the connections have shown (SubjectPublicKeyInfo, DER); none without TLS.
+    /// The public key that the connections to a guest have shown (SubjectPublicKeyInfo, DER); none without TLS, and none of
+    /// a relay.
     pub(crate) fn tls_public_key(&self) -> Option<Vec<u8>> {
-        self.shown.first()
+        self.guest.as_ref().and_then(ShownKey::first)
     }
 
-    /// Whether the server could not be asked since it has another TLS key than before, as after a restart.
+    /// Whether the guest could not be asked since it has another TLS key than before, as after a restart.
     pub(crate) fn has_other_key(&self) -> bool {
-        self.shown.has_changed()
+        self.guest.as_ref().is_some_and(ShownKey::has_changed)
     }
 
-    fn url(&self, path: &str) -> String {
+    /// Where what is below this path is, and the connections to it.
+    fn target(&self, path: &str) -> (String, &Agent) {
         match &self.relay {
-            Some(relay) if path == paths::OHTTP_GATEWAY => relay.clone(),
-            _ => format!("{}{path}", self.base),
+            Some((relay, agent)) if path == paths::OHTTP_GATEWAY => (relay.clone(), agent),
+            _ => (format!("{}{path}", self.base), &self.agent),
         }
     }
 
@@ -222,8 +223,8 @@ impl Transport {
 
     /// The same with another limit on the answer's body.
     pub(crate) fn get_within(&self, path: &str, most_bytes: u64) -> Result<Answer, TransportError> {
-        let url = self.url(path);
-        let outcome = self.agent.get(&url).call();
+        let (url, agent) = self.target(path);
+        let outcome = agent.get(&url).call();
         outcome
             .and_then(|response| read(response, most_bytes))
             .map_err(|error| exchange_error("GET", url, &error))
@@ -246,8 +247,8 @@ impl Transport {
         body: &[u8],
         authorization: Option<&str>,
     ) -> Result<Answer, TransportError> {
-        let url = self.url(path);
-        let mut request = self.agent.post(&url).content_type(media_type);
+        let (url, agent) = self.target(path);
+        let mut request = agent.post(&url).content_type(media_type);
         if let Some(authorization) = authorization {
             request = request.header("authorization", authorization);
         }
@@ -264,8 +265,8 @@ impl Transport {
         media_type: &str,
         body: &[u8],
     ) -> Result<Streaming, TransportError> {
-        let url = self.url(path);
-        match self.agent.post(&url).content_type(media_type).send(body) {
+        let (url, agent) = self.target(path);
+        match agent.post(&url).content_type(media_type).send(body) {
             Ok(response) => Ok(Streaming {
                 status: response.status().as_u16(),
                 media_type: media_type_of(&response),
@@ -277,11 +278,55 @@ impl Transport {
     }
 }
 
-/// An agent without connections.
-fn agent(config: &Config, shown: &ShownKey) -> Result<Agent, rustls::Error> {
-    let connector = ().chain(TcpConnector::default()).chain(TlsConnector::new(shown.clone())?);
-    let resolver = DefaultResolver::default();
-    Ok(Agent::with_parts(config.clone(), connector, resolver))
+/// Whether TLS is spoken at this address.
+///
+/// # Errors
+/// [`TransportError::Url`]: it is none.
+pub(crate) fn check(url: &str) -> Result<bool, TransportError> {
+    let wrong = |reason: &str| wrong(url, reason);
+    let uri: Uri = url.parse().map_err(|error| wrong(&format!("{error}")))?;
+    let is_tls = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(wrong("the scheme is missing")),
+    };
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(wrong("the host is missing"));
+    }
+    if uri.query().is_some() {
+        return Err(wrong("it has a query"));
+    }
+    Ok(is_tls)
+}
+
+fn wrong(url: &str, reason: &str) -> TransportError {
+    TransportError::Url {
+        url: url.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn config(timeout: Duration) -> Config {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .timeout_global(Some(timeout))
+        .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
+        .user_agent(concat!("cloister/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// Agents begin without connections.
+fn agent(config: Config, connector: impl Connector) -> Agent {
+    Agent::with_parts(config, connector, DefaultResolver::default())
+}
+
+fn guest_agent(url: &str, config: Config, shown: &ShownKey) -> Result<Agent, TransportError> {
+    let tls = TlsConnector::to_guest(shown.clone());
+    let tls = tls.map_err(|error| wrong(url, &error.to_string()))?;
+    Ok(agent(config, ().chain(TcpConnector::default()).chain(tls)))
 }
 
 fn read(response: Response<ureq::Body>, most_bytes: u64) -> Result<Answer, ureq::Error> {
@@ -327,6 +372,8 @@ fn exchange_error(method: &'static str, url: String, error: &ureq::Error) -> Tra
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             "connection refused; is the server running?".to_owned()
         }
+        // A handshake that failed; see the connector.
+        ureq::Error::Other(error) => error.to_string(),
         other => other.to_string(),
     };
     TransportError::Exchange {
@@ -342,8 +389,8 @@ mod tests {
 
     #[test]
     fn addresses_are_checked() {
-        let check =
-            |url: &str| Transport::new(url, Duration::from_secs(1)).map(|transport| transport.base);
+        let new = |url: &str| Transport::new(url, Duration::from_secs(1), &Authorities::default());
+        let check = |url: &str| new(url).map(|transport| transport.base);
         assert_eq!(
             check("http://127.0.0.1:8080/").expect("an address"),
             "http://127.0.0.1:8080"
@@ -351,8 +398,6 @@ mod tests {
         for (url, word) in [
             ("127.0.0.1:8080", "scheme"),
             ("localhost", "scheme"),
-            ("https://x", "http only"),
-            ("https://x/log", "signed"),
             ("http://h/?q", "query"),
             ("not an address", "invalid"),
         ] {
@@ -365,9 +410,12 @@ mod tests {
     fn a_relay_gets_everything_or_requests_only() {
         let urls = |relay: &str, is_direct| {
             let timeout = Duration::from_secs(1);
-            let transport = Transport::through("http://s:1", relay, is_direct, timeout);
+            let authorities = Authorities::default();
+            let transport =
+                Transport::through("http://s:1", relay, is_direct, timeout, &authorities);
             let transport = transport.expect("addresses");
-            (transport.url(paths::OHTTP_GATEWAY), transport.url("/e"))
+            let url = |path| transport.target(path).0;
+            (url(paths::OHTTP_GATEWAY), url("/e"))
         };
         let at_relay = "http://r/.well-known/ohttp-gateway".to_owned();
         for relay in ["http://r", "http://r/"] {
@@ -389,7 +437,8 @@ mod tests {
             urls(&resource, true),
             (resource.clone(), "http://s:1/e".to_owned())
         );
-        let wrong = Transport::through("http://s", "r:80", false, Duration::from_secs(1));
+        let (timeout, authorities) = (Duration::from_secs(1), Authorities::default());
+        let wrong = Transport::through("http://s", "r:80", false, timeout, &authorities);
         let text = wrong.err().expect("no scheme").to_string();
         assert!(text.contains("`r:80`"), "{text}");
     }
@@ -407,7 +456,8 @@ mod tests {
         let closed =
             std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let url = format!("http://{}", closed.expect("a port"));
-        let transport = Transport::new(&url, Duration::from_secs(5)).expect("an address");
+        let transport = Transport::new(&url, Duration::from_secs(5), &Authorities::default());
+        let transport = transport.expect("an address");
         let text = transport
             .get("/healthz")
             .err()

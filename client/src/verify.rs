@@ -12,6 +12,7 @@ use crate::client::{self, ClientError};
 use crate::clock;
 use crate::policy::{Policy, Refusal};
 use crate::policy_arguments::{self, PolicyArguments, PolicyError};
+use crate::tls::Authorities;
 use crate::way::Way;
 
 /// How long a server may take for its evidence. Emulated ones are slow.
@@ -22,10 +23,12 @@ const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) struct Verify {
     #[command(flatten)]
     source: Source,
-    /// Fetch the server's evidence through this relay, http://HOST:PORT of a `cloister relay`: the server then does not
-    /// learn who looks.
+    /// Fetch the server's evidence through this relay, https://HOST[:PORT] of a `cloister relay` (http:// too): the server
+    /// then does not learn who looks.
     #[arg(long, value_name = "URL", requires = "server")]
     relay: Option<String>,
+    #[command(flatten)]
+    authorities: Authorities,
     /// The entry of the report's image in a log, a signed note.
     #[arg(long, value_name = "FILE", requires_all = ["report", "release_proof"])]
     release_note: Option<PathBuf>,
@@ -65,7 +68,7 @@ Prints one line for each check: PASS, FAIL or NOT CHECKED, what, why.
 
 Examples:
   cloister verify --server http://127.0.0.1:8080 --log-policy log-policy.txt --release-key NAME+ID+KEY \\
-    --log http://log.example --log-state seen
+    --log https://log.example --log-state seen
   cloister verify --report report.bin --certs certs/ --release-note release.note --release-proof release.tlog-proof \\
     --policy policy.json
   cloister verify --server http://127.0.0.1:8080 --without-log --measurement $(cargo xtask measure | tail -1)
@@ -124,13 +127,13 @@ pub(crate) fn run(arguments: &Verify) -> Result<bool, VerifyError> {
 }
 
 fn appraise_source(arguments: &Verify) -> Result<Appraisal, VerifyError> {
-    let policy = arguments.policy.policy()?;
+    let policy = arguments.policy.policy(&arguments.authorities)?;
     let source = &arguments.source;
     if let Some(url) = &source.server {
         let way = Way {
-            server: url.clone(),
             relay: arguments.relay.clone(),
-            evidence_direct: false,
+            authorities: arguments.authorities.clone(),
+            ..Way::direct(url)
         };
         let transport = way.transport(EVIDENCE_TIMEOUT);
         let transport = transport.map_err(ClientError::from)?;

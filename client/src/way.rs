@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::tls::Authorities;
 use crate::transport::{Transport, TransportError};
 
 /// Which server is asked, and through what.
@@ -15,14 +16,17 @@ pub struct Way {
     /// binds. Requests are sealed before they leave this program.
     #[arg(long, value_name = "URL")]
     pub server: String,
-    /// Send through this Oblivious HTTP relay, so that the server does not learn who asks: http://HOST:PORT of a
-    /// `cloister relay`, or of any other with the path of its resource. Nothing is sent to --server then.
+    /// Send through this Oblivious HTTP relay, so that the server does not learn who asks: https://HOST[:PORT]
+    /// of a `cloister relay`, or of any other with the path of its resource; http:// too. Nothing is sent to --server then.
     #[arg(long, value_name = "URL")]
     pub relay: Option<String>,
     /// Fetch evidence from --server itself, for relays that pass on nothing but requests. The server then learns the address
     /// of whoever is about to ask.
     #[arg(long, requires = "relay")]
     pub evidence_direct: bool,
+    /// Who has to vouch for a relay with `https`; never for the server.
+    #[command(flatten)]
+    pub authorities: Authorities,
 }
 
 impl Way {
@@ -32,6 +36,7 @@ impl Way {
             server: server.to_owned(),
             relay: None,
             evidence_direct: false,
+            authorities: Authorities::default(),
         }
     }
 
@@ -39,7 +44,13 @@ impl Way {
     pub(crate) fn transport(&self, timeout: Duration) -> Result<Transport, TransportError> {
         match &self.relay {
             None => Transport::to_guest(&self.server, timeout),
-            Some(relay) => Transport::through(&self.server, relay, self.evidence_direct, timeout),
+            Some(relay) => Transport::through(
+                &self.server,
+                relay,
+                self.evidence_direct,
+                timeout,
+                &self.authorities,
+            ),
         }
     }
 }

@@ -20,6 +20,6 @@ mod command;
 mod serve;
 
 pub use crate::serving::Stop;
-pub use ask::{AskError, ask_witness};
+pub use ask::{AskError, ask_vouched_witness, ask_witness};
 pub(crate) use command::{WitnessArguments, WitnessCommandError, help, run};
 pub use serve::{Exchange, serve};

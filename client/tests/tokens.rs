@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cloister_client::issuer::load_key;
 use cloister_client::tokens::{IssuerClient, IssuerError, Purse, PurseError, Wallet};
-use cloister_client::{Client, ClientError, Policy};
+use cloister_client::{Authorities, Client, ClientError, Policy, TlsIdentity};
 use cloister_protocol::api::problem::{Problem, TOKEN_INVALID, TOKEN_REQUIRED, TOKEN_SPENT};
 use cloister_protocol::api::rewrite;
 use cloister_protocol::api::summarize::{Message, Request, Response, Style, Usage};
@@ -21,11 +21,16 @@ use cloister_tokens::request::{REQUEST_TYPE, RESPONSE_TYPE};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 
+#[expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
+#[expect(dead_code, reason = "the proxy's tests need more of it")]
+#[path = "common/certificates.rs"]
+mod certificates;
 #[path = "common/issuing.rs"]
 mod issuing;
 #[path = "common/running.rs"]
 mod running;
 
+use certificates::{Authority, Issued};
 use issuing::{Issuing, key_file, named};
 use running::Running;
 
@@ -323,6 +328,42 @@ fn tokens_are_asked_only_of_the_issuer_that_has_the_servers_key() {
     );
 }
 
+/// The credential goes to nobody that an authority does not vouch for.
+#[test]
+fn an_issuer_with_https_gives_tokens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new("authority");
+    let (certificate, key) = Issued::by(&authority).files(folder.path());
+    let identity = TlsIdentity::load(&certificate, &key).expect("an identity");
+    let keys = vec![load_key(key_file(), None).expect("a key")];
+    let issuing = Issuing::with(5, keys, Some(identity));
+    let client = |authorities: &Authorities| {
+        let credential = issuing.credential();
+        IssuerClient::vouched_by(authorities, &issuing.url, &credential, TIMEOUT)
+    };
+    let trusted = Authorities::default().with_file(&authority.file(folder.path()));
+    let trusted = trusted.expect("an authority");
+    let issuer = client(&trusted).expect("an address");
+    let tokens = issuer.fetch(&new_origin().offer(0), 2).expect("tokens");
+    assert_eq!((tokens.len(), issuing.outcomes().len()), (2, 2));
+    let server = Server::start();
+    let issuer = client(&trusted).expect("an address");
+    ask(&mut server.client(Purse::new(None, Some(issuer), 1))).expect("served");
+
+    let other = Authority::new("other").file(folder.path());
+    let other = Authorities::default().with_file(&other);
+    let issuer = client(&other.expect("an authority")).expect("an address");
+    let error = issuer
+        .fetch(&new_origin().offer(0), 1)
+        .expect_err("unknown");
+    let text = error.to_string();
+    assert!(
+        text.contains("no authority") && text.contains(&issuing.url),
+        "{text}"
+    );
+    assert_eq!(issuing.outcomes().len(), 3, "nothing was asked");
+}
+
 #[test]
 fn what_the_issuer_refuses_and_what_it_counts() {
     let issuing = Issuing::start(2);
@@ -423,12 +464,20 @@ fn a_deployment_with_the_commands() {
         String::from_utf8_lossy(&added.stderr)
     );
     std::fs::copy(key_file(), path("key")).expect("copied");
+    let authority = Authority::new("authority");
+    let authorities = authority.file(folder.path()).display().to_string();
+    let (certificate, tls_key) = Issued::by(&authority).files(folder.path());
     let issuer = Running::start(
         cloister()
             .args(["issuer", "--listen", "127.0.0.1:0", "--json"])
-            .args(["--clients", &path("clients"), "--key", &path("key")]),
+            .args(["--clients", &path("clients"), "--key", &path("key")])
+            .arg("--tls-certificate")
+            .arg(certificate)
+            .arg("--tls-key")
+            .arg(tls_key),
     );
-    let url = issuer.said("url").to_owned();
+    let url = issuer.said("url").replace("127.0.0.1", "localhost");
+    assert!(url.starts_with("https://localhost:"), "{url}");
 
     let server = Server::start();
     std::fs::write(path("messages.json"), br#"[{"from":"Ana","text":"Hi"}]"#).expect("written");
@@ -465,6 +514,8 @@ fn a_deployment_with_the_commands() {
         &path("ana"),
         "--token-batch",
         "2",
+        "--ca-certificate",
+        &authorities,
     ];
     for (status, said) in [rewrite(&with), ask(&with)] {
         assert_eq!(status, Some(0), "{said}");

@@ -14,7 +14,8 @@ use super::key::{description_path, generate_key, load_key};
 use super::serve::{Issuer, Outcome, REQUEST_PATH, serve};
 use crate::clock::now_s;
 use crate::keys::{self, KeyArgumentError};
-use crate::serving::{ListenError, Stop, listen};
+use crate::serving::{ListenError, Listener, Stop, listen};
+use crate::tls_arguments::{TlsArgumentError, TlsArguments};
 
 /// What `cloister issuer --help` ends with.
 pub(crate) fn help() -> &'static str {
@@ -24,14 +25,14 @@ and how often; the service takes a token from each request, and neither can tell
 
 Example, a client and a key that is made at the first start included:
   cloister issuer --clients clients --add-client ana --quota 200 --credential ana.credential
-  cloister issuer --listen 127.0.0.1:7010 --clients clients --key issuer.key --generate \\
-    --name issuer.example --origin cloister.example
+  cloister issuer --listen 0.0.0.0:443 --tls-certificate fullchain.pem --tls-key privkey.pem --clients clients \\
+    --key issuer.key --generate --name issuer.example --origin cloister.example
   cargo xtask image --token-issuer issuer.key.issuer.json
 
 What it knows of a client: its credential's name, when it asks and how many tokens it gets, and the address that the
 request comes from, which it does not keep. It prints a line for each request, and keeps the counts of the day in
-CLIENTS.today. What it signs it cannot recognize later. Credentials come over plain HTTP: put TLS or a tunnel in front of
-it wherever others can listen.
+CLIENTS.today. What it signs it cannot recognize later. Credentials come over plain HTTP unless --tls-certificate and
+--tls-key are given: without them, put TLS or a tunnel in front of it wherever others can listen.
 
 With several --key, of which the first is preferred, images with an earlier key are served until they are gone.
 
@@ -43,6 +44,8 @@ pub(crate) struct IssuerArguments {
     /// Address to listen at, HOST:PORT; port 0 for any that is free.
     #[arg(long, value_name = "ADDR", required_unless_present = "add_client")]
     listen: Option<SocketAddr>,
+    #[command(flatten)]
+    tls: TlsArguments,
     /// The issuer's private key, PKCS #8 in PEM, mode 0600.
     #[arg(long, value_name = "FILE", required_unless_present = "add_client")]
     key: Vec<PathBuf>,
@@ -90,6 +93,8 @@ pub(crate) enum IssuerCommandError {
     SameId,
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Tls(#[from] TlsArgumentError),
     #[error("cannot serve: {0}")]
     Serve(io::Error),
 }
@@ -116,6 +121,7 @@ pub(crate) fn run(arguments: &IssuerArguments) -> Result<(), IssuerCommandError>
     }
     let keys = open_keys(arguments)?;
     let clients = Clients::open(&arguments.clients, now_s())?;
+    let identity = arguments.tls.identity("issuer", false)?;
     // clap demands it.
     let address = arguments
         .listen
@@ -132,6 +138,7 @@ pub(crate) fn run(arguments: &IssuerArguments) -> Result<(), IssuerCommandError>
         keys,
         admission: clients,
     };
+    let listener = Listener::new(listener, identity);
     serve(listener, issuer, &stop, report).map_err(IssuerCommandError::Serve)?;
     eprintln!("cloister issuer: stopped");
     Ok(())
@@ -177,7 +184,7 @@ fn announce(
     keys: &[IssuerKey],
     clients: usize,
 ) -> io::Result<()> {
-    let url = format!("http://{address}");
+    let url = format!("{}://{address}", arguments.tls.scheme());
     eprintln!("cloister issuer: {url}{REQUEST_PATH}, {clients} clients");
     let ids: Vec<String> = keys
         .iter()

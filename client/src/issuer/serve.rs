@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use rand_core::UnwrapErr;
 use super::clients::bearer;
 use crate::clock::now_s;
 use crate::serving::reply::{Content, Reply, not_allowed, problem, read_body, whole};
-use crate::serving::{self, Limits, Service, Stop};
+use crate::serving::{self, Limits, Listener, Service, Stop};
 
 /// Where requests for tokens go.
 pub const REQUEST_PATH: &str = "/token-request";
@@ -90,7 +90,7 @@ struct Shared<A, R> {
 /// # Errors
 /// Where the listener cannot be used.
 pub fn serve<A: Admission>(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     issuer: Issuer<A>,
     stop: &Stop,
     report: impl Fn(&Outcome) + Send + Sync + 'static,
@@ -105,7 +105,9 @@ pub fn serve<A: Admission>(
         admission: Mutex::new(issuer.admission),
         report,
     });
-    serving::one_thread()?.block_on(serving::serve(listener, shared, &Limits::default(), stop))
+    let limits = Limits::default();
+    let served = serving::serve(listener.into(), shared, &limits, stop);
+    serving::one_thread()?.block_on(served)
 }
 
 impl<A, R> Service for Shared<A, R>

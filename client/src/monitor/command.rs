@@ -12,6 +12,7 @@ use super::{Alarm, Look, StateError, Watch, look, print, read_state, write_state
 use crate::clock::now_s;
 use crate::keys::{self, KeyArgumentError};
 use crate::remote_log::LogLocation;
+use crate::tls::Authorities;
 use crate::witness::Stop;
 
 /// The most entries that a JSON document lists; `new` says how many there are.
@@ -27,7 +28,7 @@ state file stays as it is, so that the next run raises it again; with --acknowle
 somebody has looked at.
 
 Example:
-  cloister monitor --log http://log.example --log-policy policy --release-key release.vkey --state seen --once
+  cloister monitor --log https://log.example --log-policy policy --release-key release.vkey --state seen --once
 
 Exit status: 0 nothing to be said against the log, 1 alarm, or the log could not be read, 2 wrong usage."
 }
@@ -35,9 +36,12 @@ Exit status: 0 nothing to be said against the log, 1 alarm, or the log could not
 /// Arguments of `monitor`.
 #[derive(Debug, clap::Args)]
 pub struct MonitorArguments {
-    /// The log: a folder, or http://HOST:PORT/PATH.
+    /// The log: a folder, or https://HOST/PATH (http:// too).
     #[arg(long, value_name = "DIR|URL")]
     pub log: LogLocation,
+    /// Who has to vouch for a log with `https`.
+    #[command(flatten)]
+    pub authorities: Authorities,
     /// The log's key and its witnesses (C2SP tlog-policy).
     #[arg(long, value_name = "FILE")]
     pub log_policy: PathBuf,
@@ -100,7 +104,7 @@ pub fn run(arguments: &MonitorArguments) -> Result<bool, MonitorCommandError> {
         );
     }
     let watch = Watch {
-        location: arguments.log.clone(),
+        location: arguments.log.clone().vouched_by(&arguments.authorities),
         policy,
         release_keys: arguments.release_key.clone(),
         max_age_s: arguments.max_age,

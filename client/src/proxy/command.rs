@@ -51,7 +51,8 @@ Programs on this machine use it as they use OpenAI's interface: POST /v1/chat/co
 /v1/models; beside them POST /v1/summarize and /v1/rewrite, and GET /cloister/attestation, which shows what was checked.
 Nothing is sent to the server before its evidence is accepted. Keys are kept, and renewed before their epoch ends: the
 policy is read again then, the log too. A server that is refused later gets nothing more; programs get status 502 and the
-check that failed. A server with https:// has to show the TLS key that its evidence binds, on every connection.
+check that failed. A server with https:// has to show the TLS key that its evidence binds, on every connection; for a
+relay, an issuer or a log with https:// a certificate authority has to vouch (--ca-certificate for one of your own).
 
 A server may ask for an anonymous token with each request: with --issuer and --credential tokens are fetched a batch at a
 time, the next ones before the last are used, and kept in memory, or in --tokens for the next start too.
@@ -59,8 +60,8 @@ time, the next ones before the last are used, and kept in memory, or in --tokens
 {}
 
 Examples:
-  cloister proxy --server http://10.0.0.7:8080 --relay http://relay.example:8090 \\
-    --log-policy log-policy.txt --release-key NAME+ID+KEY --log http://log.example --log-state seen
+  cloister proxy --server http://10.0.0.7:8080 --relay https://relay.example \\
+    --log-policy log-policy.txt --release-key NAME+ID+KEY --log https://log.example --log-state seen
   OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none python3 your_program.py
   curl http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' \\
     -d '{{\"model\":\"any\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'
@@ -161,7 +162,7 @@ pub(crate) fn run(arguments: &Arc<ProxyArguments>) -> Result<(), ProxyCommandErr
         };
         announce(arguments, address, &notice).map_err(ProxyCommandError::Serve)?;
         tokio::spawn(keep_fresh(Arc::clone(&proxy), is_json));
-        let served = serving::serve(listener, Arc::clone(&proxy), &limits, &stop).await;
+        let served = serving::serve(listener.into(), Arc::clone(&proxy), &limits, &stop).await;
         if let Err(failure) = proxy.upstream.tokens.close().await {
             say(NAME, is_json, "tokens-lost", failure.message());
         }
@@ -205,8 +206,9 @@ async fn keep_fresh(proxy: Arc<Proxy>, is_json: bool) {
 /// `policy` is for the first look at the evidence; the next ones read it again.
 fn proxy(arguments: &Arc<ProxyArguments>, policy: Policy) -> Result<Proxy, ProxyCommandError> {
     let timeout = Duration::from_secs(arguments.timeout);
-    let transport = arguments.server.way.transport(EVIDENCE_TIMEOUT)?;
-    let (origin, resource) = resource(&arguments.server.way)?;
+    let way = &arguments.server.way;
+    let transport = way.transport(EVIDENCE_TIMEOUT)?;
+    let (origin, resource) = resource(way)?;
     let given = Arc::clone(arguments);
     let first = Mutex::new(Some(policy));
     let attest = move || {
@@ -224,7 +226,11 @@ fn proxy(arguments: &Arc<ProxyArguments>, policy: Policy) -> Result<Proxy, Proxy
         idle_timeout: IDLE_TIMEOUT,
     };
     let sessions = Sessions::new(Arc::new(attest));
-    let pool = Pool::new(origin, limits);
+    let mut pool = Pool::new(origin, limits);
+    if way.relay.is_some() {
+        let vouched = pool.vouched_by(&way.authorities);
+        pool = vouched.map_err(TransportError::from)?;
+    }
     let tokens = Arc::new(tokens(arguments)?);
     let mut hosts = arguments.host.clone();
     let ip = arguments.listen.ip();

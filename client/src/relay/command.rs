@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::event::Event;
 use super::serve::{Limits, Relay};
-use crate::serving::{ListenError, Stop, listen, say};
+use crate::serving::{ListenError, Listener, Stop, listen, say};
 use crate::tls::KeyDigest;
+use crate::tls_arguments::{TlsArgumentError, TlsArguments};
 use crate::upstream::{Origin, OriginError};
 
 /// Its name in what it says.
@@ -26,8 +27,9 @@ client gets status, media type, retry-after and content. A relay is of use only 
 who runs the gateway. It writes down nothing of its clients.
 
 Examples:
-  cloister relay --listen 0.0.0.0:8090 --gateway http://10.0.0.7:8080 --metrics 127.0.0.1:9090
-  cloister ask --server http://10.0.0.7:8080 --relay http://relay.example:8090 --messages thread.json
+  cloister relay --listen 0.0.0.0:443 --tls-certificate fullchain.pem --tls-key privkey.pem \\
+    --gateway http://10.0.0.7:8080 --metrics 127.0.0.1:9090
+  cloister ask --server http://10.0.0.7:8080 --relay https://relay.example --messages thread.json
   cloister relay --listen 0.0.0.0:8090 --gateway https://10.0.0.7:8443 --gateway-key HEX
 
 A gateway with https:// is spoken to in TLS 1.3. Any key of it is taken unless --gateway-key names one: what is secret is
@@ -36,8 +38,9 @@ asked for and when keys are fetched. The certificate is not judged, and the name
 `cloister`. A guest makes a new key at each start; `cloister verify --server https://...` shows its SHA-256 once it has
 accepted the guest's evidence.
 
-Clients of the relay speak http: put a TLS terminator before it to hide from their network that they use it, and with it
---requests-per-client 0, as all connections come from one address then.
+With --tls-certificate and --tls-key clients speak https to the relay, which hides from their network what they ask it
+for; their client judges the certificate by the authorities that it trusts. Where a terminator before the relay speaks TLS
+for it, give --requests-per-client 0, as all connections come from one address then.
 
 Exit status: 0 stopped by SIGTERM or ctrl-c, 1 failed, 2 wrong usage."
 }
@@ -47,6 +50,8 @@ pub(crate) struct RelayArguments {
     /// Address to listen at, HOST:PORT; port 0 for any that is free.
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
+    #[command(flatten)]
+    tls: TlsArguments,
     /// The gateway's server: http://HOST[:PORT], or https://HOST[:PORT] where it speaks TLS. With a path, where the gateway
     /// itself is.
     #[arg(long, value_name = "URL", value_parser = parse_origin)]
@@ -99,6 +104,8 @@ fn seconds() -> clap::builder::RangedU64ValueParser {
 pub(crate) enum RelayCommandError {
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Tls(#[from] TlsArgumentError),
     #[error("cannot serve: {0}")]
     Serve(io::Error),
     #[error("--gateway-key is for a gateway with https://, and {0} has no TLS")]
@@ -118,6 +125,7 @@ pub(crate) fn run(arguments: &RelayArguments) -> Result<(), RelayCommandError> {
         let gateway = arguments.gateway.clone();
         return Err(RelayCommandError::KeyWithoutTls(gateway));
     }
+    let identity = arguments.tls.identity(NAME, arguments.json)?;
     let (listener, address) = listen(arguments.listen)?;
     let metrics = arguments.metrics.map(listen).transpose()?;
     let limits = Limits {
@@ -139,6 +147,7 @@ pub(crate) fn run(arguments: &RelayArguments) -> Result<(), RelayCommandError> {
     let is_json = arguments.json;
     let report = move |event: &Event| say(NAME, is_json, event.name(), &event.to_string());
     let metrics = metrics.map(|(listener, _)| listener);
+    let listener = Listener::new(listener, identity);
     let served = relay.serve(listener, metrics, &stop, report);
     served.map_err(RelayCommandError::Serve)?;
     say(NAME, is_json, "stopped", "stopped");
@@ -151,16 +160,17 @@ fn announce(
     metrics: Option<SocketAddr>,
 ) -> io::Result<()> {
     let gateway = arguments.gateway.to_string();
+    let url = format!("{}://{address}", arguments.tls.scheme());
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));
     if !arguments.json {
-        eprintln!("cloister relay: http://{address} passes on to {gateway}");
-        if let Some(url) = metrics {
-            eprintln!("cloister relay: counters at {url}");
+        eprintln!("cloister relay: {url} passes on to {gateway}");
+        if let Some(metrics) = metrics {
+            eprintln!("cloister relay: counters at {metrics}");
         }
         return Ok(());
     }
     let document = json!({
-        "url": format!("http://{address}"),
+        "url": url,
         "gateway": gateway,
         "gateway_key": arguments.gateway_key.map(|key| key.to_string()),
         "metrics": metrics,

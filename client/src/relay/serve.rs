@@ -21,7 +21,7 @@ use super::route::{Kind, Route};
 use crate::serving::reply::{
     BodyError, Content, Reply, not_allowed, problem, read_body, try_again, whole,
 };
-use crate::serving::{self, Service, Stop};
+use crate::serving::{self, Listener, Service, Stop};
 use crate::tls::KeyDigest;
 use crate::upstream::{Bounded, Lease, Origin, Pool, PoolLimits, UpstreamError};
 
@@ -49,7 +49,7 @@ pub struct Limits {
     pub answer_bytes: usize,
     /// An answer in chunks, all together.
     pub chunked_answer_bytes: usize,
-    /// A request's head, and how long a connection may be idle.
+    /// A TLS handshake, a request's head, and how long a connection may be idle.
     pub head_timeout: Duration,
     /// A request's content, from its head to its last byte.
     pub body_timeout: Duration,
@@ -119,14 +119,14 @@ impl Relay {
         }
     }
 
-    /// Serves until it is asked to stop; `metrics` serves what it counts, on a listener of its own. `report` hears when the
-    /// gateway fails, and when it no longer does.
+    /// Serves until it is asked to stop; `metrics` serves what it counts, on a listener of its own, without TLS. `report`
+    /// hears when the gateway fails, and when it no longer does.
     ///
     /// # Errors
     /// Where a listener cannot be used.
     pub fn serve(
         &self,
-        listener: TcpListener,
+        listener: impl Into<Listener>,
         metrics: Option<TcpListener>,
         stop: &Stop,
         report: impl Fn(&Event) + Send + Sync + 'static,
@@ -140,10 +140,11 @@ impl Relay {
                 let stop = stop.clone();
                 let limits = serving::Limits::default();
                 tokio::spawn(async move {
-                    serving::serve(listener, Arc::new(Scraped(counted)), &limits, &stop).await
+                    serving::serve(listener.into(), Arc::new(Scraped(counted)), &limits, &stop)
+                        .await
                 });
             }
-            serving::serve(listener, shared, &limits, stop).await
+            serving::serve(listener.into(), shared, &limits, stop).await
         });
         // Whatever is left has had its time.
         runtime.shutdown_background();

@@ -1,9 +1,31 @@
-//! The listener of a command that serves, and what such a command says.
+//! The listener of a server, and what a command that serves says.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 
 use serde_json::json;
+
+use super::identity::TlsIdentity;
+
+/// A socket that takes connections, and what is shown to them where they speak TLS.
+pub struct Listener {
+    pub(super) socket: TcpListener,
+    pub(super) identity: Option<TlsIdentity>,
+}
+
+impl From<TcpListener> for Listener {
+    /// For HTTP in the clear.
+    fn from(socket: TcpListener) -> Self {
+        Self::new(socket, None)
+    }
+}
+
+impl Listener {
+    /// With an identity for TLS 1.3, and for nothing else.
+    pub fn new(socket: TcpListener, identity: Option<TlsIdentity>) -> Self {
+        Self { socket, identity }
+    }
+}
 
 /// The address cannot be had.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
@@ -55,7 +55,7 @@ fn served(limits: Limits) -> Served {
     let thread = thread::spawn(move || {
         one_thread()
             .unwrap()
-            .block_on(serve(listener, shared, &limits, &stopped))
+            .block_on(serve(listener.into(), shared, &limits, &stopped))
     });
     Served {
         address,

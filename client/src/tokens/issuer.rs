@@ -10,6 +10,7 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use zeroize::Zeroizing;
 
+use crate::tls::Authorities;
 use crate::transport::{Answer, Transport, TransportError};
 
 /// The most tokens that are asked for at one time.
@@ -78,13 +79,27 @@ pub enum IssuerError {
 }
 
 impl IssuerClient {
-    /// The issuer at `url` (`http://HOST:PORT`), which knows this client by `credential`. `timeout` bounds each exchange.
+    /// The issuer at `url` (`http://HOST:PORT`, or `https` where one of the operating system's authorities vouches for it),
+    /// which knows this client by `credential`. `timeout` bounds each exchange.
     ///
     /// # Errors
-    /// [`IssuerError::Transport`] for an address that is none.
+    /// [`IssuerError::Transport`] for an address that is none, or one with `https` on a system without authorities.
     pub fn new(url: &str, credential: &str, timeout: Duration) -> Result<Self, IssuerError> {
+        Self::vouched_by(&Authorities::default(), url, credential, timeout)
+    }
+
+    /// The same for an issuer that these authorities vouch for, if its address is one with `https`.
+    ///
+    /// # Errors
+    /// As [`IssuerClient::new`].
+    pub fn vouched_by(
+        authorities: &Authorities,
+        url: &str,
+        credential: &str,
+        timeout: Duration,
+    ) -> Result<Self, IssuerError> {
         Ok(Self {
-            transport: Transport::new(url, timeout)?,
+            transport: Transport::new(url, timeout, authorities)?,
             authorization: Zeroizing::new(format!("Bearer {credential}")),
         })
     }

@@ -3,14 +3,16 @@
 use std::fmt;
 use std::io;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use hyper::Uri;
 use hyper::header::HeaderValue;
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::tls::{self, HandshakeError};
-use crate::tls::KeyDigest;
+use super::tls;
+use crate::tls::{HandshakeError, KeyDigest};
 
 /// The address of a server: `http://HOST[:PORT][/PATH]`, or the same with `https`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,20 +50,26 @@ impl Origin {
         self.is_tls
     }
 
-    /// Opens a connection. With TLS the server has to show the key with the digest `expected`, or any where there is none.
-    pub(super) async fn dial(&self, expected: Option<KeyDigest>) -> Result<Dialed, DialError> {
+    /// Opens a connection. With TLS the server is one that `authorities` vouch for; where there are none, it has to show
+    /// the key with the digest `expected`, or any.
+    pub(super) async fn dial(
+        &self,
+        authorities: Option<&Arc<ClientConfig>>,
+        expected: Option<KeyDigest>,
+    ) -> Result<Dialed, DialError> {
         let stream = self.connect().await.map_err(DialError::Connect)?;
-        if !self.is_tls {
-            return Ok(Dialed {
-                stream: Box::new(stream),
-                key: None,
-            });
-        }
-        let (stream, key) = tls::handshake(stream, expected).await?;
-        Ok(Dialed {
-            stream: Box::new(stream),
-            key: Some(key),
-        })
+        let (stream, key): (Box<dyn Stream>, _) = match (self.is_tls, authorities) {
+            (false, _) => (Box::new(stream), None),
+            (true, Some(config)) => {
+                let stream = tls::with_host(stream, &self.host, config).await?;
+                (Box::new(stream), None)
+            }
+            (true, None) => {
+                let (stream, key) = tls::with_guest(stream, expected).await?;
+                (Box::new(stream), Some(key))
+            }
+        };
+        Ok(Dialed { stream, key })
     }
 
     async fn connect(&self) -> io::Result<TcpStream> {
@@ -74,7 +82,7 @@ impl Origin {
 /// An open connection.
 pub(super) struct Dialed {
     pub(super) stream: Box<dyn Stream>,
-    /// The key that the server has; none without TLS.
+    /// The key that the server has; none without TLS, or where authorities vouch for it.
     pub(super) key: Option<KeyDigest>,
 }
 

@@ -8,14 +8,14 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::origin::{DialError, Origin};
-use super::tls::HandshakeError;
 use crate::serving::reply::Content;
-use crate::tls::KeyDigest;
+use crate::tls::{Authorities, AuthoritiesError, HandshakeError, KeyDigest};
 
 /// How long a connection may take to become free after its answer has ended.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -79,6 +79,8 @@ impl UpstreamError {
 /// The connections.
 pub(crate) struct Pool {
     origin: Origin,
+    /// Who vouches for it, if it is no guest and speaks TLS.
+    authorities: Option<Arc<ClientConfig>>,
     limits: PoolLimits,
     free: Arc<Semaphore>,
     idle: Arc<Idle>,
@@ -109,7 +111,7 @@ impl Idle {
 struct Connection {
     sender: SendRequest<Content>,
     task: AbortHandle,
-    /// The server's; none without TLS.
+    /// The server's, if it is a guest with TLS.
     key: Option<KeyDigest>,
 }
 
@@ -141,13 +143,26 @@ impl Lease {
 }
 
 impl Pool {
+    /// To a guest: with TLS, it is known by its key.
     pub(crate) fn new(origin: Origin, limits: PoolLimits) -> Self {
         Self {
             free: Arc::new(Semaphore::new(limits.requests)),
             origin,
+            authorities: None,
             limits,
             idle: Arc::default(),
         }
+    }
+
+    /// The same to a server that is no guest: with TLS, these have to vouch for it, and no key is asked for.
+    pub(crate) fn vouched_by(
+        mut self,
+        authorities: &Authorities,
+    ) -> Result<Self, AuthoritiesError> {
+        if self.origin.is_tls() {
+            self.authorities = Some(authorities.client_config()?);
+        }
+        Ok(self)
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -155,8 +170,8 @@ impl Pool {
     }
 
     /// Sends a request whose target is in origin form, and gives the answer once its head is there. The request is tried
-    /// again on another connection only where not a byte of it was sent. With TLS it goes to a server with this `key`, or
-    /// with any where there is none.
+    /// again on another connection only where not a byte of it was sent. With TLS it goes to a guest with this `key`, or with
+    /// any where there is none.
     pub(crate) async fn send(
         &self,
         mut request: Request<Content>,
@@ -215,7 +230,8 @@ impl Pool {
 
     async fn connect(&self, key: Option<KeyDigest>) -> Result<Connection, UpstreamError> {
         let longest = self.limits.connect_timeout;
-        let dialed = match timeout(longest, self.origin.dial(key)).await {
+        let dialing = self.origin.dial(self.authorities.as_ref(), key);
+        let dialed = match timeout(longest, dialing).await {
             Ok(dialed) => dialed?,
             Err(_) => return Err(UpstreamError::ConnectTimeout(longest)),
         };

@@ -7,6 +7,7 @@ use cloister_transparency::log::LogError;
 use cloister_transparency::note::Signature;
 use cloister_transparency::witness::{AddCheckpoint, Reply, ReplyError, read_reply};
 
+use crate::tls::Authorities;
 use crate::transport::{Transport, TransportError};
 
 /// Why there is no cosignature.
@@ -67,7 +68,23 @@ pub fn ask_witness(
     known_size: u64,
     request: &mut dyn FnMut(u64) -> Result<AddCheckpoint, LogError>,
 ) -> Result<Vec<Signature>, AskError> {
-    let transport = Transport::new(url, timeout)?;
+    let authorities = Authorities::default();
+    ask_vouched_witness(&authorities, url, key, timeout, known_size, request)
+}
+
+/// The same, where other authorities than the operating system's have to vouch for a witness with `https`.
+///
+/// # Errors
+/// [`AskError`].
+pub fn ask_vouched_witness(
+    authorities: &Authorities,
+    url: &str,
+    key: &VerifierKey,
+    timeout: Duration,
+    known_size: u64,
+    request: &mut dyn FnMut(u64) -> Result<AddCheckpoint, LogError>,
+) -> Result<Vec<Signature>, AskError> {
+    let transport = Transport::new(url, timeout, authorities)?;
     let url = transport.base().to_owned();
     let mut ask = |old_size: u64| {
         let in_log = |error| AskError::Log {

@@ -74,7 +74,7 @@ where
         connection_timeout: Some(CONNECTION_TIMEOUT),
         ..Limits::default()
     };
-    serving::one_thread()?.block_on(serving::serve(listener, shared, &limits, stop))
+    serving::one_thread()?.block_on(serving::serve(listener.into(), shared, &limits, stop))
 }
 
 impl<S, R> Service for Shared<S, R>

@@ -12,6 +12,7 @@ use cloister_client::issuer::{
 };
 use cloister_client::tokens::IssuerClient;
 use cloister_client::witness::Stop;
+use cloister_client::{Listener, TlsIdentity};
 use cloister_tokens::issuer::IssuerKey;
 use cloister_tokens::origin;
 
@@ -49,6 +50,11 @@ impl Issuing {
     }
 
     pub(crate) fn with_keys(quota: u32, keys: Vec<IssuerKey>) -> Self {
+        Self::with(quota, keys, None)
+    }
+
+    /// Speaks TLS, if it has an identity.
+    pub(crate) fn with(quota: u32, keys: Vec<IssuerKey>, identity: Option<TlsIdentity>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (clients, credential) = (
             folder.path().join("clients"),
@@ -57,7 +63,12 @@ impl Issuing {
         new_credential(&clients, "ana", quota, &credential).expect("a client");
         let admission = Clients::open(&clients, 0).expect("clients");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let address = listener.local_addr().expect("bound");
+        let url = match identity {
+            None => format!("http://{address}"),
+            Some(_) => format!("https://localhost:{}", address.port()),
+        };
+        let listener = Listener::new(listener, identity);
         let (stop, outcomes) = (Stop::new(), Arc::new(Mutex::new(Vec::new())));
         let (until, report) = (stop.clone(), Arc::clone(&outcomes));
         let server = std::thread::spawn(move || {

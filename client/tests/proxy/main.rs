@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod behaviour;
+#[path = "../common/certificates.rs"]
+mod certificates;
+mod https;
 #[path = "../common/issuing.rs"]
 #[expect(dead_code, reason = "the issuer's tests need more of it")]
 mod issuing;
@@ -15,7 +18,7 @@ mod raw;
 mod running;
 mod server;
 mod tls;
-#[path = "../relay/tls_front.rs"]
+#[path = "../common/tls_front.rs"]
 #[expect(dead_code, reason = "the relay's tests need more of it")]
 mod tls_front;
 mod tokens;

@@ -154,9 +154,8 @@ fn our_client_their_server() {
     };
     // Nobody listens there: only the relay is asked.
     let way = Way {
-        server: "http://127.0.0.1:1".to_owned(),
         relay: Some(relay.url()),
-        evidence_direct: false,
+        ..Way::direct("http://127.0.0.1:1")
     };
     let client = Client::connect_by(&way, Duration::from_secs(30), policy).unwrap();
     let request = Request {

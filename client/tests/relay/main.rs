@@ -3,10 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+#[path = "../common/certificates.rs"]
+#[expect(dead_code, reason = "the proxy's tests need more of it")]
+mod certificates;
 mod command;
 mod endurance;
 mod forwarding;
 mod gateways;
+mod https;
 mod interop;
 mod limits;
 mod raw;
@@ -15,5 +19,6 @@ mod refusals;
 mod running;
 mod stopping;
 mod tls;
+#[path = "../common/tls_front.rs"]
 #[expect(dead_code, reason = "the proxy's tests need more of it")]
 mod tls_front;

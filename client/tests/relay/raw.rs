@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cloister_client::relay::{Event, KeyDigest, Limits, Relay, Stop};
+use cloister_client::{Listener, TlsIdentity};
 
 /// No test waits as long as this unless it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -189,22 +190,28 @@ pub(crate) struct Relaying {
 
 impl Relaying {
     pub(crate) fn start(gateway: &str, limits: Limits) -> Self {
-        Self::run(Relay::new(gateway.parse().unwrap(), limits))
+        Self::run(Relay::new(gateway.parse().unwrap(), limits), None)
     }
 
     /// Before a gateway that has to have this key.
     pub(crate) fn pinned(gateway: &str, key: KeyDigest) -> Self {
         let relay = Relay::new(gateway.parse().unwrap(), generous());
-        Self::run(relay.with_gateway_key(key))
+        Self::run(relay.with_gateway_key(key), None)
     }
 
-    fn run(relay: Relay) -> Self {
+    /// Speaks TLS to its clients.
+    pub(crate) fn secured(gateway: &str, limits: Limits, identity: TlsIdentity) -> Self {
+        Self::run(Relay::new(gateway.parse().unwrap(), limits), Some(identity))
+    }
+
+    fn run(relay: Relay, identity: Option<TlsIdentity>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let scraped = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = scraped.local_addr().unwrap();
         let (stop, events) = (Stop::new(), Arc::new(Mutex::new(Vec::new())));
         let (stopped, log) = (stop.clone(), Arc::clone(&events));
+        let listener = Listener::new(listener, identity);
         let thread = thread::spawn(move || {
             relay.serve(listener, Some(scraped), &stopped, move |event| {
                 log.lock().unwrap().push(event.clone());

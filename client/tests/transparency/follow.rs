@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use cloister_client::Authorities;
 use cloister_client::follow::{FollowError, MAX_VIEW_ENTRIES, View, follow, read_view};
 use cloister_client::remote_log::{LogLocation, LogSource};
 use cloister_transparency::log::LogError;
@@ -191,14 +192,18 @@ fn locations_are_folders_and_addresses() {
     let location = |text: &str| text.parse::<LogLocation>();
     assert_eq!(
         location("http://h:1/logs/").expect("an address"),
-        LogLocation::Http("http://h:1/logs".into())
+        LogLocation::Http {
+            url: "http://h:1/logs".into(),
+            authorities: Authorities::default()
+        }
     );
+    let secure = location("https://h/log/").expect("an address");
+    assert_eq!(secure.to_string(), "https://h/log");
     assert_eq!(
         location("target/log").expect("a folder"),
         LogLocation::Directory("target/log".into())
     );
     for (text, word) in [
-        ("https://h/log", "authorities"),
         ("ftp://h/log", "http"),
         ("http://", "empty"),
         ("http://h/?q", "query"),

@@ -14,18 +14,18 @@ use super::fixture::{Log, filling, now_s, policy, policy_text, release, release_
 use super::site::Site;
 
 /// Who looks at a log, and what was seen.
-struct Monitor {
+pub(crate) struct Monitor {
     root: TempDir,
 }
 
-struct Seen {
-    status: Option<i32>,
-    out: String,
-    errors: String,
+pub(crate) struct Seen {
+    pub(crate) status: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) errors: String,
 }
 
 impl Monitor {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().expect("a folder");
         fs::write(root.path().join("policy"), policy_text(true)).expect("writable");
         Self { root }
@@ -41,7 +41,7 @@ impl Monitor {
         checkpoint.checkpoint().size
     }
 
-    fn command(&self, log: &str, more: &[&str]) -> Command {
+    pub(crate) fn command(&self, log: &str, more: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cloister"));
         command
             .args(["monitor", "--log", log, "--log-policy"])
@@ -53,7 +53,7 @@ impl Monitor {
         command
     }
 
-    fn look(&self, log: &str, more: &[&str]) -> Seen {
+    pub(crate) fn look(&self, log: &str, more: &[&str]) -> Seen {
         let output = self.command(log, more).arg("--once").output();
         let output = output.expect("it is built");
         let text = |bytes| String::from_utf8(bytes).expect("text");
@@ -177,7 +177,7 @@ fn what_cannot_be_read_fails_and_is_no_alarm() {
     assert!(!seen.errors.contains("ALARM"), "{}", seen.errors);
     assert!(seen.errors.contains("refused"), "{}", seen.errors);
     assert!(!monitor.state().exists());
-    assert_eq!(monitor.look("https://log.example", &[]).status, Some(2));
+    assert_eq!(monitor.look("ftp://log.example", &[]).status, Some(2));
     fs::write(monitor.state(), "no checkpoint").expect("writable");
     let seen = monitor.look(&url, &[]);
     assert_eq!(seen.status, Some(1));

@@ -18,13 +18,13 @@ use tempfile::TempDir;
 
 use super::fixture::{Log, ORIGIN, filling, freshness, key, log_key, policy, witness_key};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A witness that is stopped when dropped.
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     url: String,
-    key: VerifierKey,
+    pub(crate) key: VerifierKey,
     exchanges: Arc<Mutex<Vec<Exchange>>>,
     stop: Stop,
     thread: Option<JoinHandle<std::io::Result<()>>>,
@@ -32,7 +32,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(key: SigningKey, log: VerifierKey) -> Self {
+    pub(crate) fn new(key: SigningKey, log: VerifierKey) -> Self {
         let state = tempfile::tempdir().expect("a folder");
         Self::on(state, key, log)
     }

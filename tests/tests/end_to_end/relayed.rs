@@ -23,10 +23,9 @@ fn the_same_answer_as_without_one() {
         relay.serve(listener, None, &stopped, report)
     });
     let way = Way {
-        // Nobody listens there.
-        server: "http://127.0.0.1:1".to_owned(),
         relay: Some(format!("http://{address}")),
-        evidence_direct: false,
+        // Nobody listens there.
+        ..Way::direct("http://127.0.0.1:1")
     };
     let policy = Policy {
         accept_unattested: true,

@@ -23,9 +23,8 @@ fn ask(relay: &dyn Fn(Relay) -> Relay) -> Result<usize, ClientError> {
     let stopped = stop.clone();
     let serving = thread::spawn(move || relay.serve(listener, None, &stopped, |_| ()));
     let way = Way {
-        server: gateway,
         relay: Some(format!("http://{address}")),
-        evidence_direct: false,
+        ..Way::direct(&gateway)
     };
     let models = Client::connect_by(&way, TIMEOUT, accept()).and_then(|client| {
         client.models()?;

@@ -1,5 +1,6 @@
 //! `cargo xtask log`: make, list, watch a log, withdraw from it.
 
+use cloister_client::Authorities;
 use cloister_client::follow::ViewEntry;
 use cloister_client::monitor::{self, MonitorArguments};
 use cloister_client::remote_log::LogLocation;
@@ -162,6 +163,7 @@ fn watch(
     })?;
     let monitor = MonitorArguments {
         log: LogLocation::Directory(deployment.folders.log.clone()),
+        authorities: Authorities::default(),
         log_policy: deployment.policy.clone(),
         release_key: vec![deployment.release_key().map_err(failed)?],
         state: state.join("checkpoint"),

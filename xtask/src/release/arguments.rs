@@ -177,7 +177,7 @@ pub enum LogCommand {
 /// Arguments of `audit`.
 #[derive(Debug, Args)]
 pub struct AuditArgs {
-    /// The log: a folder or http://HOST/PATH. Default: target/cloister/log, the demonstration's.
+    /// The log: a folder or https://HOST/PATH (http:// too). Default: target/cloister/log, the demonstration's.
     #[arg(
         long,
         value_name = "DIR|URL",

@@ -5,21 +5,20 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use getrandom::SysRng;
-use rand_core::TryRng;
+use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::pki_types::CertificateDer;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
-use rustls::{ServerConfig, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::raw::wait_until;
+use super::certificates::{Issued, Key};
 
-/// A key, and a certificate for it that it has signed itself.
+/// A key, and a certificate for it.
 #[derive(Clone)]
 pub(crate) struct TlsKey {
     public_key: Vec<u8>,
@@ -28,21 +27,27 @@ pub(crate) struct TlsKey {
 }
 
 impl TlsKey {
+    /// With a certificate that it has signed itself.
     pub(crate) fn generate() -> Self {
-        let key = private_key();
-        let public_key = key.public_key().unwrap().to_vec();
-        let certificate = certificate(&*key, &public_key);
-        Self::with(public_key, certificate, key)
+        let key = Key::generate();
+        Self::with(key.public_key(), key.self_signed(), &key)
+    }
+
+    /// With a certificate of an authority.
+    pub(crate) fn issued(issued: &Issued) -> Self {
+        let Issued { certificate, key } = issued;
+        Self::with(key.public_key(), certificate.clone(), key)
     }
 
     /// Shows the other's certificate without having its private key.
     pub(crate) fn pretending(other: &Self) -> Self {
         let (public_key, certificate) = (other.public_key.clone(), other.certificate.clone());
-        Self::with(public_key, certificate, private_key())
+        Self::with(public_key, certificate, &Key::generate())
     }
 
-    fn with(public_key: Vec<u8>, certificate: Vec<u8>, key: Arc<dyn SigningKey>) -> Self {
-        let shown = CertifiedKey::new(vec![CertificateDer::from(certificate.clone())], key);
+    fn with(public_key: Vec<u8>, certificate: Vec<u8>, key: &Key) -> Self {
+        let chain = vec![CertificateDer::from(certificate.clone())];
+        let shown = CertifiedKey::new(chain, Arc::clone(&key.signing));
         let provider = Arc::new(ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
@@ -60,60 +65,6 @@ impl TlsKey {
     pub(crate) fn public_key(&self) -> &[u8] {
         &self.public_key
     }
-}
-
-/// Ed25519, in PKCS #8 (RFC 8410, section 7).
-fn private_key() -> Arc<dyn SigningKey> {
-    let mut pkcs8 = vec![
-        0x30, 46, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 34, 4, 32,
-    ];
-    let mut seed = [0; 32];
-    SysRng.try_fill_bytes(&mut seed).unwrap();
-    pkcs8.extend_from_slice(&seed);
-    ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8)).unwrap()
-}
-
-/// An element of DER.
-fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let content = parts.concat();
-    let length = u8::try_from(content.len()).unwrap();
-    match length {
-        ..0x80 => [&[tag, length][..], &content].concat(),
-        _ => [&[tag, 0x81, length][..], &content].concat(),
-    }
-}
-
-/// RFC 5280, section 4.1, without extensions.
-fn certificate(key: &dyn SigningKey, public_key: &[u8]) -> Vec<u8> {
-    let algorithm = element(0x30, &[&element(6, &[&[0x2b, 0x65, 0x70]])]);
-    let common_name = element(
-        0x30,
-        &[&element(6, &[&[0x55, 4, 3]]), &element(12, &[b"t"])],
-    );
-    let name = element(0x30, &[&element(0x31, &[&common_name])]);
-    let validity = element(
-        0x30,
-        &[
-            &element(23, &[b"700101000000Z"]),
-            &element(24, &[b"99991231235959Z"]),
-        ],
-    );
-    let to_be_signed = element(
-        0x30,
-        &[
-            &element(0xa0, &[&element(2, &[&[2]])]),
-            &element(2, &[&[1]]),
-            &algorithm,
-            &name,
-            &validity,
-            &name,
-            public_key,
-        ],
-    );
-    let signer = key.choose_scheme(&[SignatureScheme::ED25519]).unwrap();
-    let signature = signer.sign(&to_be_signed).unwrap();
-    let signature = element(3, &[&[0], &signature]);
-    element(0x30, &[&to_be_signed, &algorithm, &signature])
 }
 
 /// The front.
@@ -164,6 +115,11 @@ impl TlsFront {
         format!("https://{}", self.address)
     }
 
+    /// By name, as authorities want it.
+    pub(crate) fn named_url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
     /// New connections are shown this key; those that are open stay.
     pub(crate) fn set_key(&self, key: &TlsKey) {
         *self.shared.key.lock().unwrap() = key.clone();
@@ -178,7 +134,9 @@ impl TlsFront {
     /// Ends every connection, and waits until all have ended.
     pub(crate) fn cut(&self) {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
-        wait_until(|| self.shared.open.load(Ordering::SeqCst) == 0);
+        while self.shared.open.load(Ordering::SeqCst) > 0 {
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// How many were completed, as the server's side sees it.
