@@ -16,7 +16,7 @@ pub struct Way {
     /// binds. Requests are sealed before they leave this program.
     #[arg(long, value_name = "URL")]
     pub server: String,
-    /// Send through this Oblivious HTTP relay, so that the server does not learn who asks: https://HOST[:PORT]
+    /// Send through this Oblivious HTTP relay, so that the server does not learn who asks: https://HOST:PORT
     /// of a `cloister relay`, or of any other with the path of its resource; http:// too. Nothing is sent to --server then.
     #[arg(long, value_name = "URL")]
     pub relay: Option<String>,

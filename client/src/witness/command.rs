@@ -14,7 +14,8 @@ use serde_json::json;
 
 use super::serve::{Exchange, serve};
 use crate::keys::{self, KeyArgumentError};
-use crate::serving::{ListenError, Stop, listen};
+use crate::serving::{ListenError, Listener, Stop, listen};
+use crate::tls_arguments::{TlsArgumentError, TlsArguments};
 
 /// What `cloister witness --help` ends with.
 pub(crate) fn help() -> &'static str {
@@ -39,6 +40,8 @@ pub(crate) struct WitnessArguments {
     /// Address to listen at, HOST:PORT; port 0 for any that is free.
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
+    #[command(flatten)]
+    tls: TlsArguments,
     /// The witness's private key, PKCS #8 in PEM, with FILE.vkey beside it.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
@@ -85,6 +88,8 @@ pub(crate) enum WitnessCommandError {
     NoLogs,
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Tls(#[from] TlsArgumentError),
     #[error("cannot serve: {0}")]
     Serve(io::Error),
 }
@@ -104,6 +109,7 @@ pub(crate) fn run(arguments: &WitnessArguments) -> Result<(), WitnessCommandErro
         path: arguments.key.clone(),
         error,
     })?;
+    let identity = arguments.tls.identity("witness", false)?;
     let (listener, address) = listen(arguments.listen)?;
     let stop = Stop::new();
     stop.at_signals().map_err(WitnessCommandError::Serve)?;
@@ -112,6 +118,7 @@ pub(crate) fn run(arguments: &WitnessArguments) -> Result<(), WitnessCommandErro
     let report = |exchange: &Exchange| {
         let _ = writeln!(io::stderr(), "cloister witness: {exchange}");
     };
+    let listener = Listener::new(listener, identity);
     serve(listener, witness, &stop, report).map_err(WitnessCommandError::Serve)?;
     eprintln!("cloister witness: stopped");
     Ok(())
@@ -123,7 +130,8 @@ fn announce(
     verifier: &VerifierKey,
     logs: &[VerifierKey],
 ) -> io::Result<()> {
-    eprintln!("cloister witness: http://{address} cosigns as {verifier}");
+    let url = format!("{}://{address}", arguments.tls.scheme());
+    eprintln!("cloister witness: {url} cosigns as {verifier}");
     for log in logs {
         eprintln!("cloister witness: witnesses {log}");
     }
@@ -131,7 +139,6 @@ fn announce(
         return Ok(());
     }
     let logs: Vec<String> = logs.iter().map(ToString::to_string).collect();
-    let url = format!("http://{address}");
     let document = json!({ "url": url, "verifier_key": verifier.to_string(), "logs": logs });
     let mut out = io::stdout().lock();
     writeln!(out, "{document}")?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use hyper::{Method, Request};
 
 use crate::clock::now_s;
 use crate::serving::reply::{BodyError, Content, Reply, read_body, whole};
-use crate::serving::{self, Limits, Service, Stop};
+use crate::serving::{self, Limits, Listener, Service, Stop};
 
 /// How long a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -57,7 +57,7 @@ struct Shared<S, R> {
 /// # Errors
 /// Where the listener cannot be used.
 pub fn serve<S>(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     witness: Witness<S>,
     stop: &Stop,
     report: impl Fn(&Exchange) + Send + Sync + 'static,

@@ -8,12 +8,13 @@ use cloister_client::remote_log::LogLocation;
 use cloister_client::witness::{AskError, ask_vouched_witness};
 use cloister_transparency::log::LogError;
 
-use super::certificates::{Authority, Issued};
+use super::certificates::{Authority, Issued, VALID};
 use super::fixture::{Log, filling, freshness, log_key, policy, release, release_key, witness_key};
 use super::monitor::Monitor;
 use super::site::Site;
 use super::tls_front::{TlsFront, TlsKey};
 use super::witness::{Server, TIMEOUT};
+use super::witness_command::Process;
 
 /// An authority, with its certificate in a file, and a server's key that it has signed.
 fn authority() -> (tempfile::TempDir, Authorities, String, TlsKey) {
@@ -76,6 +77,34 @@ fn a_log_with_https_is_read_where_somebody_vouches_for_it() {
         let errors = String::from_utf8(output.stderr).expect("text");
         assert!(errors.contains(word), "{word}: {errors}");
     }
+}
+
+#[test]
+fn the_command_witnesses_with_https() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new("authority");
+    let trusted = Authorities::default().with_file(&authority.file(folder.path()));
+    let shown = authority.issue("127.0.0.1", VALID).files(folder.path());
+    let [certificate, key] = [&shown.0, &shown.1].map(|path| path.to_str().expect("text"));
+    let witness = Process::start(
+        folder.path(),
+        &[
+            "--generate",
+            "--name",
+            "witness.example",
+            "--tls-certificate",
+            certificate,
+            "--tls-key",
+            key,
+        ],
+    );
+    assert!(witness.url().starts_with("https://127.0.0.1:"));
+    let mut log = Log::new();
+    log.append(&filling(0..3));
+    let cosigned = witness.ask_as(&trusted.expect("one"), &log, 0);
+    assert_eq!(cosigned.expect("cosigned").len(), 1);
+    let error = witness.ask_as(&Authorities::default(), &log, 0);
+    assert!(matches!(error, Err(AskError::Transport(_))), "{error:?}");
 }
 
 #[test]

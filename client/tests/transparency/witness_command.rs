@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use cloister_client::witness::ask_witness;
+use cloister_client::Authorities;
+use cloister_client::witness::{AskError, ask_vouched_witness};
 use cloister_transparency::note::Signature;
 use cloister_transparency::{KeyType, VerifierKey, key_file};
 
@@ -12,10 +13,10 @@ use super::fixture::{Log, filling, log_key};
 use super::running::Running;
 
 /// The process, and how it is asked.
-struct Process(Running);
+pub(crate) struct Process(Running);
 
 impl Process {
-    fn start(folder: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Path, more: &[&str]) -> Self {
         Self(Running::start(&mut command(folder, more)))
     }
 
@@ -24,11 +25,32 @@ impl Process {
         VerifierKey::parse(text).expect("a key")
     }
 
+    pub(crate) fn url(&self) -> &str {
+        self.0.said("url")
+    }
+
     fn ask(&self, log: &Log, known_size: u64) -> Vec<Signature> {
-        let url = self.0.said("url");
+        let asked = self.ask_as(&Authorities::default(), log, known_size);
+        asked.expect("cosigned")
+    }
+
+    /// The same, where these authorities have to vouch for it if it has https.
+    pub(crate) fn ask_as(
+        &self,
+        authorities: &Authorities,
+        log: &Log,
+        known_size: u64,
+    ) -> Result<Vec<Signature>, AskError> {
+        let (key, timeout) = (self.key(), Duration::from_secs(60));
         let mut request = |size| log.log.witness_request(size);
-        let timeout = Duration::from_secs(60);
-        ask_witness(url, &self.key(), timeout, known_size, &mut request).expect("cosigned")
+        ask_vouched_witness(
+            authorities,
+            self.url(),
+            &key,
+            timeout,
+            known_size,
+            &mut request,
+        )
     }
 }
 
