@@ -6,7 +6,9 @@ use cloister_kernel::device::fw_cfg::FwCfg;
 use cloister_kernel::device::pci::{Bus, Window};
 use cloister_kernel::device::virtio::PciTransport;
 use cloister_kernel::memory::{DEVICE_WINDOW, PhysAddr, PhysRange};
-use cloister_kernel::platform::{CpuStart, CpuStartError, Cpuid, Evidence, PageStateError, Platform};
+use cloister_kernel::platform::{
+    CpuStart, CpuStartError, Cpuid, Evidence, PageStateError, Platform,
+};
 use cloister_kernel::stop::Reason;
 
 /// The file that [`fw_cfg`] looks for.

@@ -4,8 +4,9 @@
 //! value encodes to bytes which decode to the same value, that it is within its limits, that it can be used. It says
 //! whether the bytes were accepted, so that a test can tell that the seeds are.
 //!
-//! The functions are ordinary ones. `cargo fuzz` runs them in search of new inputs; `cargo test` in this folder runs
-//! them on the seeds and on some thousand alterations of each, without a nightly compiler.
+//! The functions are ordinary ones. `cargo fuzz` runs them in search of new inputs; `cargo test --lib` in this folder
+//! runs them on the seeds and on some thousand alterations of each, without a nightly compiler and without making the
+//! binaries.
 
 #![forbid(unsafe_code)]
 
@@ -168,3 +169,6 @@ pub const TARGETS: [Target; 46] = [
 const fn target(name: &'static str, run: fn(&[u8]) -> bool, seeds: fn() -> Vec<Vec<u8>>) -> Target {
     Target { name, run, seeds }
 }
+
+#[cfg(test)]
+mod tests;

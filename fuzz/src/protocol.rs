@@ -235,7 +235,9 @@ pub fn records_seeds() -> Vec<Vec<u8>> {
         seed
     };
     let mut small = vec![0];
-    known.iter().for_each(|byte| small.extend_from_slice(&[0, 1, *byte]));
+    known
+        .iter()
+        .for_each(|byte| small.extend_from_slice(&[0, 1, *byte]));
     vec![usual(&streamed), usual(&known), small]
 }
 

@@ -1,7 +1,8 @@
 //! Every target on its seeds and on alterations of them, without a fuzzer.
 
-use cloister_fuzz::TARGETS;
 use cloister_protocol::test_rng::TestRng;
+
+use crate::TARGETS;
 
 /// Alterations of each seed; the cheap targets take well under a second for as many.
 const ROUNDS: usize = 2000;
@@ -28,16 +29,22 @@ fn every_target_takes_its_seeds_and_alterations_of_them() {
 
 #[test]
 fn every_target_has_a_binary() {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let manifest = std::fs::read_to_string(format!("{folder}/Cargo.toml")).expect("Cargo.toml");
     for target in TARGETS {
-        let path = format!(
-            "{}/fuzz_targets/{}.rs",
-            env!("CARGO_MANIFEST_DIR"),
-            target.name
+        let name = target.name;
+        let file = format!("fuzz_targets/{name}.rs");
+        let source = std::fs::read_to_string(format!("{folder}/{file}")).expect(&file);
+        let module = source
+            .strip_prefix("//! See [`cloister_fuzz::")
+            .and_then(|rest| rest.split("::").next())
+            .unwrap_or_default();
+        let expected = format!(
+            "//! See [`cloister_fuzz::{module}::{name}`].\n#![no_main]\n\n\
+             libfuzzer_sys::fuzz_target!(|data: &[u8]| {{\n    cloister_fuzz::{module}::{name}(data);\n}});\n"
         );
-        let source = std::fs::read_to_string(&path).expect(&path);
-        assert!(
-            source.contains(&format!("::{}(data)", target.name)),
-            "{path}"
-        );
+        assert_eq!(source, expected, "{file}");
+        let named = format!("[[bin]]\nname = \"{name}\"\npath = \"{file}\"\n");
+        assert!(manifest.contains(&named), "{named}");
     }
 }
