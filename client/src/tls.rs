@@ -29,6 +29,7 @@ use ureq::unversioned::transport::{
     TransportAdapter,
 };
 
+pub(crate) use authorities::certificates;
 pub use authorities::{Authorities, AuthoritiesError};
 pub use digest::{KeyDigest, KeyDigestError};
 pub(crate) use failure::HandshakeError;

@@ -8,8 +8,8 @@ use std::thread;
 use cloister_protocol::api::media;
 use cloister_protocol::api::problem::Problem;
 use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
@@ -25,6 +25,7 @@ use super::Limits;
 use super::stall::Stalling;
 use super::stop::one_thread;
 use crate::keys::{self, KeyArgumentError};
+use crate::tls::certificates;
 
 /// The first byte of every connection of TLS: a record of the handshake (RFC 8446, section 5.1).
 const HANDSHAKE: u8 = 22;
@@ -188,12 +189,7 @@ fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsIdentityError
         path: key.to_owned(),
         reason,
     };
-    let bytes = keys::read(certificate)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let chain = chain.map_err(|error| no_certificate(error.to_string()))?;
-    if chain.is_empty() {
-        return Err(no_certificate("there is no certificate in it".to_owned()));
-    }
+    let chain = certificates(&keys::read(certificate)?).map_err(no_certificate)?;
     let bytes = Zeroizing::new(keys::read(key)?);
     let private = PrivateKeyDer::from_pem_slice(&bytes);
     let private = private.map_err(|error| no_key(error.to_string()))?;

@@ -83,6 +83,16 @@ impl Authorities {
     }
 }
 
+/// The certificates in a text of PEM, at least one; else what is wrong with it.
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err("there is no certificate in it".to_owned()),
+        Ok(found) => Ok(found),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 impl Own {
     fn parse(path: &str) -> Result<Self, AuthoritiesError> {
         Self::read(Path::new(path))
@@ -93,12 +103,7 @@ impl Own {
             path: path.to_owned(),
             reason,
         };
-        let bytes = keys::read(path)?;
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-        let certificates = certificates.map_err(|error| wrong(error.to_string()))?;
-        if certificates.is_empty() {
-            return Err(wrong("there is no certificate in it".to_owned()));
-        }
+        let certificates = certificates(&keys::read(path)?).map_err(wrong)?;
         let mut roots = RootCertStore::empty();
         for (at, certificate) in (1..).zip(&certificates) {
             let added = roots.add(certificate.clone());

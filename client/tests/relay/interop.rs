@@ -109,6 +109,30 @@ fn their_server() -> (ohttp::Server, Vec<u8>) {
     (ohttp::Server::new(config).unwrap(), list)
 }
 
+/// What their server answers to a summary that our client asks for.
+fn their_summary(server: &ohttp::Server, body: &[u8]) -> Then {
+    let (opened, sealer) = server.decapsulate(body).unwrap();
+    let message = bhttp::Message::read_bhttp(&mut Cursor::new(&opened[..])).unwrap();
+    assert_eq!(message.control().path(), Some(paths::SUMMARIZE.as_bytes()));
+    assert!(String::from_utf8_lossy(message.content()).contains("Thursday"));
+    let response = Response {
+        summary: "It moves.".to_owned(),
+        usage: Usage::default(),
+        model: "their".to_owned(),
+    };
+    let mut answer = bhttp::Message::response(bhttp::StatusCode::OK);
+    answer.put_header("content-type", media::JSON);
+    answer.write_content(&response.to_json()[..]);
+    let mut encoded = Vec::new();
+    answer
+        .write_bhttp(bhttp::Mode::KnownLength, &mut encoded)
+        .unwrap();
+    ok(
+        media::OHTTP_RESPONSE,
+        &sealer.encapsulate(&encoded).unwrap(),
+    )
+}
+
 #[test]
 fn our_client_their_server() {
     let (server, key_configs) = their_server();
@@ -126,26 +150,7 @@ fn our_client_their_server() {
             };
             return ok(media::CMW_CBOR, &evidence.encode());
         }
-        let (opened, sealer) = server.decapsulate(body).unwrap();
-        let message = bhttp::Message::read_bhttp(&mut Cursor::new(&opened[..])).unwrap();
-        assert_eq!(message.control().path(), Some(paths::SUMMARIZE.as_bytes()));
-        assert!(String::from_utf8_lossy(message.content()).contains("Thursday"));
-        let response = Response {
-            summary: "It moves.".to_owned(),
-            usage: Usage::default(),
-            model: "their".to_owned(),
-        };
-        let mut answer = bhttp::Message::response(bhttp::StatusCode::OK);
-        answer.put_header("content-type", media::JSON);
-        answer.write_content(&response.to_json()[..]);
-        let mut encoded = Vec::new();
-        answer
-            .write_bhttp(bhttp::Mode::KnownLength, &mut encoded)
-            .unwrap();
-        ok(
-            media::OHTTP_RESPONSE,
-            &sealer.encapsulate(&encoded).unwrap(),
-        )
+        their_summary(&server, body)
     });
     let relay = Relaying::before(&gateway);
     let policy = Policy {

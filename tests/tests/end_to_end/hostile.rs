@@ -105,11 +105,12 @@ fn heap(guest: &Lease) -> u64 {
 fn misbehave(port: u16, number: usize, request: &[u8], is_over: &AtomicBool) -> bool {
     while !is_over.load(Ordering::Relaxed) {
         let place = number * request.len() / HOSTILE;
-        let had_its_turn = match number % 3 {
-            0 => stall(port, &request[..place], is_over),
-            1 => dawdle(port, request, is_over),
-            _ => break_off(port, &request[..place]),
-        };
+        let had_its_turn = connect_within(port, ATTEMPT).is_ok_and(|mut stream| match number % 3 {
+            0 => stall(stream, &request[..place], is_over),
+            1 => dawdle(stream, request, is_over),
+            // Sends a part and is gone.
+            _ => stream.write_all(&request[..place]).is_ok(),
+        });
         if had_its_turn {
             return true;
         }
@@ -119,10 +120,7 @@ fn misbehave(port: u16, number: usize, request: &[u8], is_over: &AtomicBool) -> 
 }
 
 /// Sends a part, and waits until the guest has had enough.
-fn stall(port: u16, part: &[u8], is_over: &AtomicBool) -> bool {
-    let Ok(mut stream) = connect_within(port, ATTEMPT) else {
-        return false;
-    };
+fn stall(mut stream: TcpStream, part: &[u8], is_over: &AtomicBool) -> bool {
     if stream.write_all(part).is_err() {
         return false;
     }
@@ -130,10 +128,7 @@ fn stall(port: u16, part: &[u8], is_over: &AtomicBool) -> bool {
 }
 
 /// Sends a byte a second.
-fn dawdle(port: u16, request: &[u8], is_over: &AtomicBool) -> bool {
-    let Ok(mut stream) = connect_within(port, ATTEMPT) else {
-        return false;
-    };
+fn dawdle(mut stream: TcpStream, request: &[u8], is_over: &AtomicBool) -> bool {
     for (second, byte) in request.iter().enumerate() {
         if is_over.load(Ordering::Relaxed) || stream.write_all(&[*byte]).is_err() {
             return second > 5;
@@ -141,11 +136,6 @@ fn dawdle(port: u16, request: &[u8], is_over: &AtomicBool) -> bool {
         sleep(Duration::from_secs(1));
     }
     true
-}
-
-/// Sends a part and is gone.
-fn break_off(port: u16, part: &[u8]) -> bool {
-    connect_within(port, ATTEMPT).is_ok_and(|mut stream| stream.write_all(part).is_ok())
 }
 
 /// Reads until the other side is done or the test is; whether it was patient for a while.
