@@ -254,12 +254,13 @@ fn parts<'a, T>(vector: &'a mut [T], count: usize) -> impl FnMut() -> &'a mut [T
 
 impl BlockMut<'_> {
     /// Quantizes the block of every token. `largest` gives the bits of the largest magnitude, more than infinity's if
-    /// one is no number; `round` writes `x * inverse`, rounded to nearest even.
+    /// one is no number; `round` writes `x * inverse`, rounded to nearest even; `sums` adds quants up.
     #[inline(always)]
     pub(crate) fn quantize(
         &mut self,
         largest: impl Fn(&[f32]) -> u32,
         round: impl Fn(&[f32], f32, &mut [i8; BLOCK]),
+        sums: impl Fn(&[i8; BLOCK]) -> QuantSums,
     ) {
         let places = self.scales.len();
         let mut tokens = self.x.chunks_exact(self.columns);
@@ -279,39 +280,59 @@ impl BlockMut<'_> {
                     (_, None) => self.quants[at].fill(0),
                     (_, Some(x)) => round(x, inverse, &mut self.quants[at]),
                 }
-                if self.rule != Rule::Wide {
-                    self.sum(at, place, part);
-                }
             }
+        }
+        // Not at once: what was just written in pieces cannot be read as a whole before it is in the cache.
+        for at in 0..self.quants.len() {
+            self.set_sums(at, at % places, at / places, sums(&self.quants[at]));
         }
     }
 
-    /// Sums of 32 quants, which the kernels need beside them.
+    /// What the kernels need beside quants.
     #[inline(always)]
-    fn sum(&mut self, at: usize, place: usize, part: usize) {
-        let quants = &self.quants[at];
-        let mut pairs = [[0i16; 2]; 2];
-        for (quants, pair) in quants.as_chunks::<16>().0.iter().zip(&mut pairs) {
-            for four in quants.as_chunks::<4>().0 {
-                pair[0] += i16::from(four[0]) + i16::from(four[1]);
-                pair[1] += i16::from(four[2]) + i16::from(four[3]);
-            }
-        }
-        let [first, second] = pairs;
+    fn set_sums(&mut self, at: usize, place: usize, part: usize, sums: QuantSums) {
+        let [first, second] = sums
+            .pairs_of_16
+            .map(|pair| [pair as i16, (pair >> 16) as i16]);
         let both = [first[0] + second[0], first[1] + second[1]];
         let eight = 8 * (both[0] + both[1]);
         self.pair_zeros[at] = two_i16(&both.map(|sum| -8 * sum));
         self.zeros[at] = -i32::from(eight);
         if self.rule == Rule::Super {
-            self.pair_zeros_of_16[at] = pairs.map(|sums| two_i16(&sums.map(|sum| -32 * sum)));
+            self.pair_zeros_of_16[at] =
+                [first, second].map(|sums| two_i16(&sums.map(|sum| -32 * sum)));
             self.eights[place][part] = eight;
-            for (zero, quants) in self.zeros_of_8[at]
-                .iter_mut()
-                .zip(quants.as_chunks::<8>().0)
-            {
-                *zero = -32 * quants.iter().map(|quant| i32::from(*quant)).sum::<i32>();
-            }
+            self.zeros_of_8[at] = sums.of_8.map(|sum| -32 * sum);
         }
+    }
+}
+
+/// Sums of 32 quants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct QuantSums {
+    /// Of the first and of the last 16: the sum of those at positions 0, 1 (low half) and at 2, 3 (high half) of each
+    /// four.
+    pub(crate) pairs_of_16: [i32; 2],
+    /// Of 8.
+    pub(crate) of_8: [i32; 4],
+}
+
+impl QuantSums {
+    /// The definition.
+    pub(crate) fn of(quants: &[i8; BLOCK]) -> Self {
+        let mut sums = Self::default();
+        for (quants, pair) in quants.as_chunks::<16>().0.iter().zip(&mut sums.pairs_of_16) {
+            let mut pairs = [0i16; 2];
+            for four in quants.as_chunks::<4>().0 {
+                pairs[0] += i16::from(four[0]) + i16::from(four[1]);
+                pairs[1] += i16::from(four[2]) + i16::from(four[3]);
+            }
+            *pair = two_i16(&pairs);
+        }
+        for (sum, quants) in sums.of_8.iter_mut().zip(quants.as_chunks::<8>().0) {
+            *sum = quants.iter().map(|quant| i32::from(*quant)).sum();
+        }
+        sums
     }
 }
 

@@ -18,7 +18,7 @@ use core::ops::Range;
 use spin::Mutex;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::attention::Scratch;
+use super::attention::{HEADS, Scratch};
 
 /// As many products take the time of one position in the softmax of one head, about. It is scalar work, which weighs
 /// most where a processor is emulated; there steps are longest.
@@ -356,23 +356,37 @@ impl Pass {
         for scratch in &mut self.scratch {
             scratch.get_mut().reserve(most, head_dim);
         }
+        // Query heads with the same keys and values.
+        let group = heads / kv_heads;
         let numbers = piece.start * heads * head_dim..piece.end * heads * head_dim;
         let rows = &self.rows[piece];
         let (query, scratch) = (&self.query[numbers.clone()], &self.scratch);
         let attend = |worker: usize, mut out: Columns<'_, f32>| {
             let mut scratch = scratch[worker].lock();
             let numbers = out.range();
-            let query = query[numbers.clone()].chunks_exact(head_dim);
-            let out = out.row(0).chunks_exact_mut(head_dim);
-            for (unit, (query, out)) in (numbers.start / head_dim..).zip(query.zip(out)) {
-                let (row, head) = (&rows[unit / heads], unit % heads);
-                let place = (self.layer, head / (heads / kv_heads));
+            let mut query = &query[numbers.clone()];
+            let mut out = out.row(0);
+            let mut unit = numbers.start / head_dim;
+            while !query.is_empty() {
+                // As many heads as share keys and values, are here, and are done together.
+                let (row, kv_head) = (&rows[unit / heads], unit % heads / group);
+                let count = (group - unit % group).min(HEADS);
+                let length = (count * head_dim).min(query.len());
+                let (these, others) = query.split_at(length);
+                let (results, rest) = out.split_at_mut(length);
                 match of_row(sequences, row) {
-                    Some(Sequence { cache, .. }) => {
-                        scratch.attend(means.kernels, cache, place, query, row.position + 1, out);
-                    }
-                    None => out.fill(0.0),
+                    Some(Sequence { cache, .. }) => scratch.attend(
+                        means.kernels,
+                        cache,
+                        (self.layer, kv_head),
+                        (these, head_dim),
+                        row.position + 1,
+                        results,
+                    ),
+                    None => results.fill(0.0),
                 }
+                (query, out) = (others, rest);
+                unit += length / head_dim;
             }
         };
         let out = &mut self.attended[numbers];

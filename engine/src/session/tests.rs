@@ -1,6 +1,6 @@
 //! Integer attention against the textbook's.
 
-use super::attention::Scratch;
+use super::attention::{HEADS, Scratch};
 use super::kv::KvCache;
 use super::{MAX_SEQUENCES, batch_bytes, sequence_bytes, working_bytes};
 use crate::pack::Config;
@@ -76,7 +76,14 @@ fn compare(head_dim: usize, positions: usize, spread: f32, offset: f32) {
     let expected = reference(query, &of_head(&keys), &of_head(&values));
     for kernels in simd::available() {
         let mut out = vec![0.0; head_dim];
-        Scratch::default().attend(kernels, &cache, (1, 1), query, positions, &mut out);
+        Scratch::default().attend(
+            kernels,
+            &cache,
+            (1, 1),
+            (query, head_dim),
+            positions,
+            &mut out,
+        );
         for (found, expected) in out.iter().zip(&expected) {
             let error = (f64::from(*found) - expected).abs();
             assert!(
@@ -117,8 +124,39 @@ fn attention_survives_numbers_that_no_model_has() {
         }
         for kernels in simd::available() {
             let mut out = [0.0; 16];
-            Scratch::default().attend(kernels, &cache, (0, 0), &[value; 16], 3, &mut out);
+            Scratch::default().attend(kernels, &cache, (0, 0), (&[value; 16], 16), 3, &mut out);
             assert!(out.iter().all(|x| !x.is_nan()), "{value}");
+        }
+    }
+}
+
+#[test]
+fn heads_together_are_what_they_are_alone() {
+    let (head_dim, positions) = (32, 100);
+    let mut random = Random(8);
+    let config = config(head_dim, 4, 1);
+    let mut cache = KvCache::new(&config);
+    cache.grow(&config, positions).expect("there is memory");
+    let mut vector = |length| -> Vec<f32> { (0..length).map(|_| random.float()).collect() };
+    for position in 0..positions {
+        cache.store(0, position, &vector(head_dim), &vector(head_dim));
+    }
+    let queries = vector(HEADS * head_dim);
+    for kernels in simd::available() {
+        let attend = |scratch: &mut Scratch, queries: &[f32]| {
+            let mut out = vec![0.0; queries.len()];
+            let queries = (queries, head_dim);
+            scratch.attend(kernels, &cache, (0, 0), queries, positions, &mut out);
+            out
+        };
+        let mut scratch = Scratch::default();
+        let alone: Vec<f32> = queries
+            .chunks(head_dim)
+            .flat_map(|query| attend(&mut Scratch::default(), query))
+            .collect();
+        for heads in 1..=HEADS {
+            let together = attend(&mut scratch, &queries[..heads * head_dim]);
+            assert_eq!(together, alone[..heads * head_dim], "{heads} heads");
         }
     }
 }

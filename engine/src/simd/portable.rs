@@ -1,7 +1,7 @@
 //! Inner loops in plain Rust: the definition that other sets are tested against.
 
 use super::{Kernels, MAX_BLOCK_TOKENS, QUERY_SPLIT_BITS, Query, SCORE_LIMIT, Softened, tiles_of};
-use crate::layout::activations::{Activations, BlockMut, ROUND};
+use crate::layout::activations::{Activations, BlockMut, QuantSums, ROUND};
 use crate::layout::{
     BLOCK, Kind, Matrix, TILE_ROWS, Tile, WIDE_SHIFT, block_quants, i16_at, pair_index,
 };
@@ -229,7 +229,7 @@ fn weigh(weights: &[i16], values: &[i16], out: &mut [i32]) {
 }
 
 fn quantize(block: &mut BlockMut<'_>) {
-    block.quantize(ops::largest, round);
+    block.quantize(ops::largest, round, QuantSums::of);
 }
 
 fn round(x: &[f32], inverse: f32, quants: &mut [i8; BLOCK]) {

@@ -2,7 +2,7 @@
 
 use super::lanes::Lanes;
 use crate::layout::TILE_ROWS;
-use crate::ops::{EXP2_ARGUMENT_BITS, EXP2_TABLE};
+use crate::ops::{EXP2_ARGUMENT_BITS, EXP2_LINEAR, EXP2_SQUARE, EXP2_TABLE};
 use crate::simd::portable::SCORE_CHUNK;
 use crate::simd::{QUERY_SPLIT_BITS, Query, Softened, rounded, weight_shift};
 
@@ -122,14 +122,12 @@ fn exp2_neg<V: Lanes>(v: V, x: V::Int) -> V::Int {
 /// [`crate::ops::exp2_fraction`] of each lane.
 #[inline(always)]
 pub(super) fn exp2_fraction<V: Lanes>(v: V, x: V::Int) -> V::Int {
-    let [upper, lower] = [
-        EXP2_TABLE.first_chunk::<256>().expect("the table has 257"),
-        EXP2_TABLE.last_chunk::<256>().expect("the table has 257"),
-    ];
-    let index = v.shr_each(x, v.splat(8));
-    let (upper, lower) = (v.gather(upper, index), v.gather(lower, index));
-    let within = v.mul(v.sub(upper, lower), v.and(x, v.splat(0xff)));
-    v.sub(upper, v.shr_each(within, v.splat(8)))
+    let whole = v.lookup(&EXP2_TABLE, v.sar::<12>(x));
+    let rest = v.and(x, v.splat(0xfff));
+    let square = v.sar::<12>(v.mul(rest, v.splat(EXP2_SQUARE)));
+    let less = v.mul(rest, v.sub(v.splat(EXP2_LINEAR), square));
+    let less = v.sar::<16>(v.add(less, v.splat(1 << 15)));
+    v.sub(whole, v.sar::<5>(v.mul(v.sar::<14>(whole), less)))
 }
 
 /// See [`crate::simd::Kernels::weigh`]; shapes are checked.

@@ -15,6 +15,7 @@ pub(super) fn quantize<V: Lanes>(v: V, block: &mut BlockMut<'_>) {
     block.quantize(
         |x| largest(v, x),
         |x, inverse, quants| round(v, x, inverse, quants),
+        |quants| v.quant_sums(quants),
     );
 }
 

@@ -206,7 +206,9 @@ pub(super) fn multiply_tokens<V: Lanes, M: Method<V>, const TOKENS: usize>(
         };
         for sums in &mut sums[..V::TILE_VECTORS] {
             sums.scaled[..used].fill([v.zero(); 2]);
-            sums.mins[..used].fill([v.zero(); 2]);
+            if kind.has_min() {
+                sums.mins[..used].fill([v.zero(); 2]);
+            }
         }
         match kind {
             Kind::Wide => tile.wide_blocks(&mut sums, tokens),

@@ -167,9 +167,14 @@ impl<T: Copy> Lanes for Avx2<T> {
     }
 
     #[inline(always)]
-    fn gather(self, table: &[i32; 256], indices: __m256i) -> __m256i {
-        let indices = self.and(indices, self.splat(0xff));
-        instructions!(_mm256_i32gather_epi32::<4>(table.as_ptr(), indices))
+    fn lookup(self, table: &[i32; 16], indices: __m256i) -> __m256i {
+        let (low, high) = table.split_at(8);
+        // Bit 3 becomes the sign, which chooses.
+        instructions!(_mm256_castps_si256(_mm256_blendv_ps(
+            _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(self.load_i32(low), indices)),
+            _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(self.load_i32(high), indices)),
+            _mm256_castsi256_ps(_mm256_slli_epi32::<28>(indices)),
+        )))
     }
 
     #[inline(always)]
@@ -225,6 +230,16 @@ impl<T: Copy> Lanes for Avx2<T> {
                 limited[half] = _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(within, order));
             }
             _mm256_set_m128i(limited[1], limited[0])
+        })
+    }
+
+    #[inline(always)]
+    fn largest(self, x: __m256i) -> i32 {
+        instructions!({
+            let four = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+            let two = _mm_max_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+            let one = _mm_max_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
+            _mm_cvtsi128_si32(one)
         })
     }
 

@@ -169,9 +169,8 @@ impl<T: Copy> Lanes for Avx512<T> {
     }
 
     #[inline(always)]
-    fn gather(self, table: &[i32; 256], indices: __m512i) -> __m512i {
-        let indices = self.and(indices, self.splat(0xff));
-        instructions!(_mm512_i32gather_epi32::<4>(indices, table.as_ptr().cast()))
+    fn lookup(self, table: &[i32; 16], indices: __m512i) -> __m512i {
+        instructions!(_mm512_permutexvar_epi32(indices, self.load_i32(table)))
     }
 
     #[inline(always)]
@@ -217,6 +216,11 @@ impl<T: Copy> Lanes for Avx512<T> {
             }
             _mm512_inserti64x4::<1>(_mm512_castsi256_si512(limited[0]), limited[1])
         })
+    }
+
+    #[inline(always)]
+    fn largest(self, x: __m512i) -> i32 {
+        instructions!(_mm512_reduce_max_epi32(x))
     }
 
     #[inline(always)]

@@ -2,8 +2,9 @@
 //!
 //! A value of one of the three types is the proof that its instructions may be used. That is why the methods are safe.
 
-use crate::layout::TILE_ROWS;
-use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use crate::layout::activations::QuantSums;
+use crate::layout::{BLOCK, TILE_ROWS};
+use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
 /// Instructions of the type whose method this is.
@@ -105,8 +106,8 @@ pub(super) trait Lanes: Copy {
     fn shr_each(self, x: Self::Int, counts: Self::Int) -> Self::Int;
     /// `chosen` where `x` is not zero, else `other`.
     fn if_not_zero(self, x: Self::Int, chosen: Self::Int, other: Self::Int) -> Self::Int;
-    /// `table[index]` for each lane. Indices are masked to 8 bits.
-    fn gather(self, table: &[i32; 256], indices: Self::Int) -> Self::Int;
+    /// `table[index]` for each lane. Indices are masked to 4 bits.
+    fn lookup(self, table: &[i32; 16], indices: Self::Int) -> Self::Int;
 
     /// Products of neighbours in 16 bits, added in 32 bits.
     fn madd(self, a: Self::Int, b: Self::Int) -> Self::Int;
@@ -153,12 +154,35 @@ pub(super) trait Lanes: Copy {
     /// Floats of these bits.
     fn as_floats(self, x: Self::Int) -> Self::Float;
 
-    /// Largest of the signed 32-bit lanes.
-    fn largest(self, x: Self::Int) -> i32 {
-        let mut lanes = [i32::MIN; 16];
-        self.store_i32(x, &mut lanes);
-        lanes.into_iter().fold(i32::MIN, i32::max)
+    /// Sums of 32 numbers: see [`QuantSums`].
+    #[inline(always)]
+    fn quant_sums(self, quants: &[i8; BLOCK]) -> QuantSums {
+        let mut sums = QuantSums::default();
+        instructions!({
+            let quants = _mm256_loadu_si256(quants.as_ptr().cast());
+            let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), quants);
+            // Each pair of each four, added up in either half of the vector.
+            let sixteens = _mm256_add_epi16(pairs, _mm256_shuffle_epi32::<0b01_00_11_10>(pairs));
+            let sixteens =
+                _mm256_add_epi16(sixteens, _mm256_shuffle_epi32::<0b10_11_00_01>(sixteens));
+            sums.pairs_of_16 = [
+                _mm256_extract_epi32::<0>(sixteens),
+                _mm256_extract_epi32::<4>(sixteens),
+            ];
+            let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+            let eights = _mm256_add_epi32(fours, _mm256_srli_epi64::<32>(fours));
+            let order = _mm256_set_epi32(0, 0, 0, 0, 6, 4, 2, 0);
+            let eights = _mm256_permutevar8x32_epi32(eights, order);
+            _mm_storeu_si128(
+                sums.of_8.as_mut_ptr().cast(),
+                _mm256_castsi256_si128(eights),
+            );
+        });
+        sums
     }
+
+    /// Largest of the signed 32-bit lanes.
+    fn largest(self, x: Self::Int) -> i32;
 }
 
 /// Vectors with an instruction for dot products of four bytes.
