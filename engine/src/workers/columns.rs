@@ -1,13 +1,13 @@
 //! A matrix of results that workers fill together: each one has some of the columns to itself.
 
-use super::Workers;
+use super::{MAX_WORKERS, Workers};
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// A worker takes this part of its share of what is left: pieces get smaller towards the end, so that all workers come
-/// to it at about the same time, whatever takes unequally long.
+/// A worker takes this part of what is left of a share: pieces get smaller towards the end, so that all workers come to
+/// it at about the same time, whatever takes unequally long.
 const PART: usize = 2;
 
 /// Some columns of a matrix in memory, `[rows][width]`: in every row the same ones, which nobody else reaches.
@@ -137,6 +137,9 @@ pub(crate) fn split_columns<T: Send>(
 
 /// Fills columns of several matrices as one task, as if they lay side by side: `task` gets the number of its worker,
 /// the index of the part, and some of the part's columns, which begin a multiple of `unit` behind the part's first.
+///
+/// Each worker has a share of its own, and helps the others when it has done it. So what one worker wrote is mostly what
+/// it reads in the next task, and comes from its own cache.
 pub(crate) fn split_parts<T: Send>(
     workers: &dyn Workers,
     parts: &mut [Columns<'_, T>],
@@ -146,36 +149,64 @@ pub(crate) fn split_parts<T: Send>(
     let parts = &*parts;
     let units_of = |part: &Columns<'_, T>| part.columns.len().div_ceil(unit);
     let all = parts.iter().map(units_of).sum();
-    let parts_of_left = match workers.count() {
-        1 => 1,
-        count => count * PART,
-    };
-    let end_of_piece = |start| start + usize::div_ceil(all - start, parts_of_left);
-    let next = AtomicUsize::new(0);
+    let shares = Shares::new(workers.count(), all);
     workers.run(&|worker| {
-        loop {
-            let taken = next.try_update(Ordering::Relaxed, Ordering::Relaxed, |start| {
-                (start < all).then(|| end_of_piece(start))
-            });
-            let Ok(start) = taken else {
-                return;
-            };
-            let end = end_of_piece(start);
+        while let Some(taken) = shares.take(worker) {
             let mut before = 0;
             for (index, part) in parts.iter().enumerate() {
                 let units = units_of(part);
-                let mine = start.saturating_sub(before)..end.saturating_sub(before).min(units);
+                let start = taken.start.saturating_sub(before);
+                let mine = start..taken.end.saturating_sub(before).min(units);
                 before += units;
                 if mine.is_empty() {
                     continue;
                 }
                 let Range { start, end } = part.range();
                 let columns = start + mine.start * unit..end.min(start + mine.end * unit);
-                // SAFETY: `next` gives each unit once, so that pieces share no column; the parts are exclusively
+                // SAFETY: the shares give each unit once, so that pieces share no column; the parts are exclusively
                 // borrowed and not used otherwise.
                 task(worker, index, unsafe { part.piece(columns) });
             }
         }
     });
-    assert!(next.into_inner() >= all, "the workers left columns undone");
+    assert!(shares.take(0).is_none(), "the workers left columns undone");
+}
+
+/// Units of work, a share of them for each worker, side by side.
+struct Shares {
+    count: usize,
+    units: usize,
+    /// The first unit of each share that nobody has taken.
+    next: [AtomicUsize; MAX_WORKERS],
+}
+
+impl Shares {
+    /// # Panics
+    /// When there are more than [`MAX_WORKERS`].
+    fn new(count: usize, units: usize) -> Self {
+        assert!((1..=MAX_WORKERS).contains(&count), "{count} workers");
+        let start = |share| AtomicUsize::new(share * units / count);
+        Self {
+            count,
+            units,
+            next: core::array::from_fn(start),
+        }
+    }
+
+    /// The worker's next piece: of its own share, or of that of the next worker which has something left.
+    fn take(&self, worker: usize) -> Option<Range<usize>> {
+        (worker..worker + self.count).find_map(|share| {
+            let share = share % self.count;
+            let end = (share + 1) * self.units / self.count;
+            let end_of_piece = |start| match self.count {
+                1 => end,
+                _ => start + usize::div_ceil(end - start, PART),
+            };
+            let order = Ordering::Relaxed;
+            let taken = self.next[share].try_update(order, order, |start| {
+                (start < end).then(|| end_of_piece(start))
+            });
+            taken.ok().map(|start| start..end_of_piece(start))
+        })
+    }
 }
