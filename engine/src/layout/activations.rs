@@ -70,8 +70,8 @@ pub struct Activations {
     pub(crate) zeros: Vec<i32>,
     /// `[columns / 32][places]`, for [`Rule::Super`]: -32 times the sum of 8 columns, as `zeros` for zero point 32.
     pub(crate) zeros_of_8: Vec<[i32; 4]>,
-    /// `[columns / 256][places]`, for [`Rule::Super`]: 8 times the sum of 32 columns, which fits: 8 * 32 * 127 = 32,512.
-    pub(crate) eights: Vec<[i16; PARTS]>,
+    /// `[columns / 256][places]`, for [`Rule::Super`]: sums of 32 columns.
+    pub(crate) sums: Vec<[i16; PARTS]>,
     /// `[columns / block][places]`.
     pub(crate) mantissas: Vec<i32>,
     /// `[columns / 32][places]`, for [`Rule::Block`]: what a minimum of 32 columns is multiplied with, 8 times their sum
@@ -98,7 +98,7 @@ pub(crate) struct BlockMut<'a> {
     pair_zeros_of_16: &'a mut [[i32; 2]],
     zeros: &'a mut [i32],
     zeros_of_8: &'a mut [[i32; 4]],
-    eights: &'a mut [[i16; PARTS]],
+    sums: &'a mut [[i16; PARTS]],
     scales: &'a mut [f32],
 }
 
@@ -122,7 +122,7 @@ impl Activations {
         fit(&mut self.pair_zeros_of_16, only(rule == Rule::Super, parts));
         fit(&mut self.zeros, only(rule != Rule::Wide, parts));
         fit(&mut self.zeros_of_8, only(rule == Rule::Super, parts));
-        fit(&mut self.eights, only(rule == Rule::Super, blocks));
+        fit(&mut self.sums, only(rule == Rule::Super, blocks));
         fit(&mut self.mantissas, blocks);
         fit(&mut self.min_factors, only(rule == Rule::Block, parts));
         fit(&mut self.scales, blocks);
@@ -196,7 +196,7 @@ impl Activations {
         let mut pair_zeros_of_16 = parts(&mut self.pair_zeros_of_16, count);
         let mut zeros = parts(&mut self.zeros, count);
         let mut zeros_of_8 = parts(&mut self.zeros_of_8, count);
-        let mut eights = parts(&mut self.eights, count);
+        let mut sums = parts(&mut self.sums, count);
         let mut scales = parts(&mut self.scales, count);
         (0..count).map(move |block| BlockMut {
             rule,
@@ -209,7 +209,7 @@ impl Activations {
             pair_zeros_of_16: pair_zeros_of_16(),
             zeros: zeros(),
             zeros_of_8: zeros_of_8(),
-            eights: eights(),
+            sums: sums(),
             scales: scales(),
         })
     }
@@ -301,7 +301,7 @@ impl BlockMut<'_> {
         if self.rule == Rule::Super {
             self.pair_zeros_of_16[at] =
                 [first, second].map(|sums| two_i16(&sums.map(|sum| -32 * sum)));
-            self.eights[place][part] = eight;
+            self.sums[place][part] = both[0] + both[1];
             self.zeros_of_8[at] = sums.of_8.map(|sum| -32 * sum);
         }
     }
@@ -376,7 +376,7 @@ impl Drop for Activations {
         self.wide.zeroize();
         self.pair_zeros.zeroize();
         self.pair_zeros_of_16.zeroize();
-        self.eights.zeroize();
+        self.sums.zeroize();
         self.zeros.zeroize();
         self.zeros_of_8.zeroize();
         self.mantissas.zeroize();

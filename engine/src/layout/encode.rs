@@ -1,9 +1,10 @@
 //! Makes tiles from rows of quantized blocks. The image builder uses it; the guest never does.
 
 use super::{
-    BLOCK, EXPONENT_BYTES, GROUP_BYTES, Kind, NIBBLE_BYTES, SUPER_BLOCK, Spans, TILE_ROWS,
-    pair_index,
+    BLOCK, EXPONENT_BYTES, GROUP_BYTES, Kind, NIBBLE_BYTES, OFFSET_BITS, SUPER_BLOCK, Spans,
+    TILE_ROWS, i16_at, pair_index,
 };
+use alloc::borrow::Cow;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -67,11 +68,19 @@ pub fn tile(
     let spans = Spans::of(kind, columns);
     for (lane, row) in rows.iter().enumerate() {
         row.iter().try_for_each(|block| check(kind, block))?;
+        let row: Cow<'_, [RowBlock]> = match kind {
+            Kind::NibbleSuper => row.iter().map(with_near_scale).collect(),
+            _ => Cow::Borrowed(row),
+        };
         let scales = row.iter().map(|block| block.scale);
         put_scales(scales, lane, 0, EXPONENT_BYTES, &mut tile);
-        if kind.has_min() {
-            let mins = row.iter().map(|block| block.min);
-            put_scales(mins, lane, 1, spans.scales_end, &mut tile);
+        match kind {
+            Kind::NibbleMin => {
+                let mins = row.iter().map(|block| block.min);
+                put_scales(mins, lane, 1, spans.scales_end, &mut tile);
+            }
+            Kind::NibbleSuper => put_ratios(&row, lane, spans.scales_end, &mut tile),
+            _ => {}
         }
         for (index, block) in row.iter().enumerate() {
             put_factors(kind, &spans, block, index, lane, &mut tile);
@@ -130,6 +139,67 @@ fn put_scales(
     for (index, scale) in scales.enumerate() {
         let at = start + (index * TILE_ROWS + lane) * 2;
         tile[at..at + 2].copy_from_slice(&relative(scale, exponent).to_le_bytes());
+    }
+}
+
+/// Largest ratio of minimum and scale in a super-block of 4 bits: with the fewest fraction bits any offset fits 16 bits,
+/// `8 * 63 * 2^4 + 24 * 63 * 2^4 < 2^15`.
+const MAX_RATIO: f32 = 24.0;
+
+/// The block with a scale that is not too small for the minimum to be counted in it, and sub-scales to match. That
+/// changes weights by a third of the minimum at most, of which each has up to 63. It happens where weights have more in
+/// common than what they differ by; no block of the models that we build needs it.
+fn with_near_scale(block: &RowBlock) -> RowBlock {
+    let mut block = block.clone();
+    let nearest = block.min.abs() / MAX_RATIO;
+    if block.scale.abs() < nearest && block.submins.iter().any(|&factor| factor != 0) {
+        let scale = nearest.copysign(block.scale);
+        for factor in &mut block.subscales {
+            *factor = libm::roundf(f32::from(*factor) * (block.scale / scale)) as i16;
+        }
+        block.scale = scale;
+    }
+    block
+}
+
+/// Writes one row's minima as multiples of its scales, which are there already: see [`super::offset`].
+fn put_ratios(row: &[RowBlock], lane: usize, start: usize, tile: &mut [u8]) {
+    let exponent = i32::from(i16_at(tile, lane));
+    let ratios = row.iter().enumerate().map(|(index, block)| {
+        match i16_at(&tile[EXPONENT_BYTES..], index * TILE_ROWS + lane) {
+            0 => 0.0,
+            scale => f64::from(block.min) / libm::scalbn(f64::from(scale), exponent),
+        }
+    });
+    let ratios: Vec<f64> = ratios.collect();
+    let ratio_with = |ratio: f64, bits: i16| {
+        let most = if bits == *OFFSET_BITS.start() {
+            // Where rounding made a small scale smaller still, an offset might not fit.
+            libm::scalbn(f64::from(MAX_RATIO), i32::from(bits) + 6)
+        } else {
+            f64::INFINITY
+        };
+        libm::round(libm::scalbn(ratio, i32::from(bits) + 6)).clamp(-most, most)
+    };
+    let fits = |bits: &i16| {
+        row.iter().zip(&ratios).all(|(block, ratio)| {
+            let ratio = ratio_with(*ratio, *bits);
+            let eight = libm::scalbn(8.0, i32::from(*bits));
+            let mut factors = block.subscales.iter().zip(&block.submins);
+            // With a half for the rounding.
+            ratio.abs() <= 32767.0
+                && factors.all(|(&factor, &min)| {
+                    (f64::from(factor) * eight + ratio * f64::from(min) / 64.0).abs() <= 32766.5
+                })
+        })
+    };
+    let bits = OFFSET_BITS.rev().find(fits);
+    let bits = bits.expect("offsets fit with the fewest fraction bits");
+    let at = (TILE_ROWS + lane) * 2;
+    tile[at..at + 2].copy_from_slice(&bits.to_le_bytes());
+    for (index, ratio) in ratios.into_iter().enumerate() {
+        let at = start + (index * TILE_ROWS + lane) * 2;
+        tile[at..at + 2].copy_from_slice(&(ratio_with(ratio, bits) as i16).to_le_bytes());
     }
 }
 

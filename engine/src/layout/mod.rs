@@ -8,7 +8,7 @@
 //! the rows at a time.
 //!
 //! ```text
-//! tile    = exponents (16 x i16 of the scales, 16 x i16 of the minima),
+//! tile    = exponents (16 x i16 of the scales, 16 x i16 of the minima or fraction bits of the offsets),
 //!           scales (16 x i16 for each block), minima (the same, for kinds that have them),
 //!           sub-scales and sub-minima (kinds with super-blocks), quants of all blocks
 //! nibbles = 256 bytes: line j holds the low 4 bits of group j in its low nibbles, of group j + 4 in its high ones
@@ -18,7 +18,8 @@
 //! neighbours: for each two blocks of 32 columns, 16 rows of two bytes, so that one multiply-add of pairs takes both.
 //!
 //! A weight is `quant * scale * 2^exponent (+ min * 2^min_exponent)`: scales are integers relative to a power of two
-//! for each row. With activations of the same form (see [`activations`]) a whole dot product is integer arithmetic,
+//! for each row. In super-blocks of 4 bits, a minimum is counted in scales, so that a sum meets one scale and not two:
+//! a weight is `(subscale * (quant - 8) + offset / 2^bits) * scale * 2^exponent`, see [`offset`]. With activations of the same form (see [`activations`]) a whole dot product is integer arithmetic,
 //! the same bit for bit on every processor, and one conversion to f32 at its end.
 //!
 //! # Why no sum overflows
@@ -29,7 +30,7 @@
 //! |---|---|---|---|
 //! | 32 columns, 8 bits | 128 * 127 * 32 < 2^19 | 2^9 | 58 |
 //! | minima of 32 columns | 8 * 127 * 32 < 2^15 | 2^9 | 54 |
-//! | 256 columns, 4 bits | 15 * 63 * 127 * 256 < 2^25 | 2^6 | 61 |
+//! | 256 columns, 4 bits | 8 * 63 * 127 * 256 < 2^24, offsets 2^11 * 127 * 256 < 2^26 | 2^6 | 63, and below: together `p < 0.63 * 2^27` |
 //! | 256 columns, 6 bits | 32 * 128 * 127 * 256 < 2^27 | 2^6 | 63, and below: 127 < 2^7 leaves `p < 0.993 * 2^27` |
 //! | 32 columns, 14 bits | 8191 * 2047 * 32 < 2^29 | 2^9 | 59, because `w` is shifted right by 9 here |
 //!
@@ -61,6 +62,18 @@ pub(crate) const GROUP_BYTES: usize = 4 * TILE_ROWS;
 /// Bytes of the low four bits of a block of 32 columns.
 pub(crate) const NIBBLE_BYTES: usize = 4 * GROUP_BYTES;
 
+/// Fraction bits that offsets of [`Kind::NibbleSuper`] may have: a row has as many as fit all of its offsets.
+pub(crate) const OFFSET_BITS: core::ops::RangeInclusive<i16> = 4..=6;
+
+/// What is added to `subscale * (quant - 8)` in a block of [`Kind::NibbleSuper`], with `bits` fraction bits: 8 times the
+/// sub-scale, and sub-minimum times `ratio / 64`, rounded. The ratio is that of minimum and scale, with the same
+/// fraction bits and 6 more. Wraps in 16 bits, which happens in no tile that [`encode`] has made.
+pub(crate) fn offset(subscale: u8, submin: u8, ratio: i16, bits: i16) -> i16 {
+    let eights = i32::from(subscale) << (3 + bits);
+    let min = ((i32::from(ratio) * i32::from(submin) >> 5) + 1) >> 1;
+    (eights + min) as i16
+}
+
 /// How the weights of a matrix are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -73,7 +86,7 @@ pub enum Kind {
     Five = 3,
     /// 8 bits, zero point 128, a scale for 32 columns (GGUF Q8_0).
     Byte = 4,
-    /// 4 bits; scale and minimum for 256 columns, each times a 6-bit integer for 32 columns (GGUF Q4_K).
+    /// 4 bits, zero point 8; scale and minimum for 256 columns, each times a 6-bit integer for 32 columns (GGUF Q4_K).
     NibbleSuper = 5,
     /// 6 bits, zero point 32; a scale for 256 columns times an 8-bit integer for 16 columns (GGUF Q6_K).
     SixSuper = 6,
@@ -149,6 +162,11 @@ impl Kind {
             return None;
         }
         Some(Spans::of(self, columns).quants_end)
+    }
+
+    /// True where sums of minima meet a scale of their own.
+    pub(crate) const fn sums_minima(self) -> bool {
+        matches!(self, Self::NibbleMin)
     }
 
     fn from_code(code: u32) -> Option<Self> {
@@ -238,7 +256,7 @@ pub(crate) struct Tile<'p> {
 }
 
 impl Tile<'_> {
-    /// Exponents of the scales and of the minima, by row.
+    /// Exponents of the scales and of the minima, by row; for these, [`Kind::NibbleSuper`] has [`Tile::offset_bits`].
     pub(crate) fn exponents(&self) -> [[i16; TILE_ROWS]; 2] {
         let mut exponents = [[0; TILE_ROWS]; 2];
         let all = exponents.as_flattened_mut().iter_mut();
@@ -246,6 +264,14 @@ impl Tile<'_> {
             *exponent = i16::from_le_bytes(*bytes);
         }
         exponents
+    }
+}
+
+impl Tile<'_> {
+    /// Fraction bits of the offsets, by row: within [`OFFSET_BITS`], whatever the tile says.
+    pub(crate) fn offset_bits(&self) -> [i16; TILE_ROWS] {
+        let [_, bits] = self.exponents();
+        bits.map(|bits| bits.clamp(*OFFSET_BITS.start(), *OFFSET_BITS.end()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Single rows out of tiles: token embeddings, and what tests compare.
 
-use super::{BLOCK, GROUP_BYTES, Kind, Matrix, NIBBLE_BYTES, TILE_ROWS, Tile};
+use super::{BLOCK, GROUP_BYTES, Kind, Matrix, NIBBLE_BYTES, TILE_ROWS, Tile, offset};
 use crate::ops::scaled_f32;
 
 /// Row `row` of a matrix as f32, `out[columns]`.
@@ -22,11 +22,25 @@ pub fn row_to_f32(matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
         let group = block * BLOCK / kind.block();
         let scale = i64::from(i16_at(tile.scales, group * TILE_ROWS + lane));
         let factors = factors(kind, &tile, block, lane);
+        if kind == Kind::NibbleSuper {
+            let bits = tile.offset_bits()[lane];
+            let ratio = i16_at(tile.mins, group * TILE_ROWS + lane);
+            let [subscale, _] = factors.scales;
+            let offset = offset(subscale as u8, factors.min as u8, ratio, bits);
+            for (out, quant) in out.iter_mut().zip(quants) {
+                let weight = i64::from(quant) * i64::from(subscale) << bits;
+                *out = scaled_f32(
+                    (weight + i64::from(offset)) * scale,
+                    exponent - i32::from(bits),
+                );
+            }
+            continue;
+        }
         for (column, (out, quant)) in out.iter_mut().zip(quants).enumerate() {
             let weight = i64::from(quant) * i64::from(factors.scales[column / 16]) * scale;
             *out = scaled_f32(weight, exponent);
         }
-        if kind.has_min() {
+        if kind.sums_minima() {
             let min =
                 i64::from(i16_at(tile.mins, group * TILE_ROWS + lane)) * i64::from(factors.min);
             let min = scaled_f32(min, min_exponent);
@@ -94,10 +108,10 @@ pub(crate) fn block_quants(kind: Kind, tile: &Tile<'_>, block: usize, lane: usiz
         _ => nibbles(bytes, lane, &mut quants),
     }
     let zero = match kind {
-        Kind::Nibble => 8,
+        Kind::Nibble | Kind::NibbleSuper => 8,
         Kind::Five => 16,
         Kind::SixSuper => 32,
-        Kind::NibbleMin | Kind::NibbleSuper | Kind::Byte | Kind::Wide => return quants,
+        Kind::NibbleMin | Kind::Byte | Kind::Wide => return quants,
     };
     for (column, quant) in quants.iter_mut().enumerate() {
         let (group, at) = (column / 4, 4 * lane + column % 4);

@@ -72,6 +72,70 @@ fn scales_near_the_largest_are_exact() {
 }
 
 #[test]
+fn minima_counted_in_scales_are_near_what_they_stand_for() {
+    let kind = Kind::NibbleSuper;
+    let mut random = Random(17);
+    for ratio in [
+        0.0,
+        0.5,
+        -1.0,
+        7.0,
+        -8.0,
+        15.0,
+        -24.0,
+        30.0,
+        -1e3,
+        1e6,
+        f32::INFINITY,
+    ] {
+        let mut number = |high: i64| random.range(0, high);
+        // The second block of a row has an ordinary minimum.
+        let row: Vec<RowBlock> = [ratio, -8.0]
+            .into_iter()
+            .map(|ratio: f32| RowBlock {
+                scale: if ratio.is_infinite() { 0.0 } else { 0.125 },
+                min: if ratio.is_infinite() {
+                    -1.0
+                } else {
+                    ratio * 0.125
+                },
+                quants: (0..kind.block()).map(|_| number(15) as i16).collect(),
+                subscales: (0..8).map(|_| number(63) as i16).collect(),
+                submins: (0..8).map(|_| number(63) as u8).collect(),
+            })
+            .collect();
+        let columns = row.len() * kind.block();
+        let mut bytes = Vec::new();
+        let rows = std::slice::from_ref(&row);
+        encode::tile(kind, columns, rows, &mut bytes).expect("the row has its shape");
+        let matrix = Matrix::new(kind, 1, columns, &bytes).expect("one tile");
+        let mut weights = vec![0.0; columns];
+        row_to_f32(&matrix, 0, &mut weights);
+        let scale_of = |block: &RowBlock| block.scale.max(block.min.abs() / 24.0);
+        // Scales have 15 bits relative to the largest one of the row; a weight has up to 63 * (15 + 24) of one.
+        let largest = row.iter().map(scale_of).fold(0.0, f32::max);
+        let coarse = largest / 32_768.0 * 63.0 * 39.0;
+        for (weights, block) in weights.chunks(kind.block()).zip(&row) {
+            // Offsets have 4 bits or more behind the point, and are rounded twice.
+            let step = scale_of(block) / 16.0;
+            let changed = if block.min.abs() > 24.0 * block.scale {
+                block.min.abs() / 3.0
+            } else {
+                0.0
+            };
+            for (column, (weight, quant)) in weights.iter().zip(&block.quants).enumerate() {
+                let part = column / BLOCK;
+                let exact = f32::from(*quant) * f32::from(block.subscales[part]) * block.scale
+                    + f32::from(block.submins[part]) * block.min;
+                let bound = step + changed + coarse;
+                let error = (weight - exact).abs();
+                assert!(error <= bound, "{ratio}: {weight} and {exact}");
+            }
+        }
+    }
+}
+
+#[test]
 fn rows_that_do_not_belong_to_a_kind_are_refused() {
     for kind in Kind::ALL {
         let good = block(kind, 1.0);
@@ -183,8 +247,8 @@ fn quantized_activations_are_near_what_they_stand_for() {
                 let (part, place) = (at / activations.places(), at % activations.places());
                 let block = part / PARTS * activations.places() + place;
                 assert_eq!(
-                    i32::from(activations.eights[block][part % PARTS]),
-                    8 * sum(quants)
+                    i32::from(activations.sums[block][part % PARTS]),
+                    sum(quants)
                 );
                 let halves = quants.as_chunks::<16>().0;
                 assert!(

@@ -1,9 +1,9 @@
 //! Inner loops in plain Rust: the definition that other sets are tested against.
 
 use super::{Kernels, MAX_BLOCK_TOKENS, QUERY_SPLIT_BITS, Query, SCORE_LIMIT, Softened, tiles_of};
-use crate::layout::activations::{Activations, BlockMut, QuantSums, ROUND};
+use crate::layout::activations::{Activations, BlockMut, PARTS, QuantSums, ROUND};
 use crate::layout::{
-    BLOCK, Kind, Matrix, TILE_ROWS, Tile, WIDE_SHIFT, block_quants, i16_at, pair_index,
+    BLOCK, Kind, Matrix, TILE_ROWS, Tile, WIDE_SHIFT, block_quants, i16_at, offset, pair_index,
 };
 use crate::ops::{self, SUMS, scaled_f32};
 use crate::workers::Columns;
@@ -42,7 +42,7 @@ fn multiply(matrix: &Matrix<'_>, activations: &Activations, mut out: Columns<'_,
                 let exponents = rows.map(|rows| i32::from(rows[lane]) + exponent);
                 let [scale, min] = [exponents[0] + kind.scale_shift(), exponents[1] - MIN_SHIFT];
                 *out = scaled_f32(sums.scaled[token][lane], scale);
-                if kind.has_min() {
+                if kind.sums_minima() {
                     *out += scaled_f32(sums.mins[token][lane], min);
                 }
             }
@@ -74,6 +74,9 @@ fn add_block(
 ) {
     let (places, parts) = (activations.places(), kind.block() / BLOCK);
     let mut dots = [[[0i32; 2]; TILE_ROWS]; MAX_BLOCK_TOKENS];
+    if kind == Kind::NibbleSuper {
+        add_offsets(tile, block, activations, &mut dots);
+    }
     for part in block * parts..(block + 1) * parts {
         let weights: [_; TILE_ROWS] =
             core::array::from_fn(|lane| block_quants(kind, tile, part, lane));
@@ -81,7 +84,7 @@ fn add_block(
         for (token, dots) in dots.iter_mut().enumerate().take(activations.tokens()) {
             let at = part * places + token;
             let inputs = inputs(kind, activations, at);
-            let eight = if kind.has_min() {
+            let eight = if kind.sums_minima() {
                 -activations.zeros[at]
             } else {
                 0
@@ -89,7 +92,7 @@ fn add_block(
             for ((dot, weights), factors) in dots.iter_mut().zip(&weights).zip(&factors) {
                 dot[0] +=
                     half(weights, &inputs, 0) * factors[0] + half(weights, &inputs, 1) * factors[1];
-                dot[1] += eight * factors[2];
+                dot[1] += eight;
             }
         }
     }
@@ -101,11 +104,37 @@ fn add_block(
             let scale = combined(tile.scales, lane) >> kind.scale_shift();
             let sum = &mut sums.scaled[token][lane];
             *sum = sum.wrapping_add(i64::from(dot[0]) * i64::from(scale));
-            if kind.has_min() {
+            if kind.sums_minima() {
                 let scale = combined(tile.mins, lane);
                 let sum = &mut sums.mins[token][lane];
                 *sum = sum.wrapping_add(i64::from(dot[1]) * i64::from(scale));
             }
+        }
+    }
+}
+
+/// Begins the sums of one super-block of 4 bits: with its offsets, two blocks' at a time.
+fn add_offsets(
+    tile: &Tile<'_>,
+    block: usize,
+    activations: &Activations,
+    dots: &mut [[[i32; 2]; TILE_ROWS]; MAX_BLOCK_TOKENS],
+) {
+    for (lane, bits) in tile.offset_bits().into_iter().enumerate() {
+        let ratio = i16_at(tile.mins, block * TILE_ROWS + lane);
+        let offsets: [i16; PARTS] = core::array::from_fn(|part| {
+            let at = pair_index(block * PARTS + part, lane);
+            offset(tile.subscales[at], tile.submins[at], ratio, bits)
+        });
+        for (token, dots) in dots.iter_mut().enumerate().take(activations.tokens()) {
+            let sums = activations.sums[block * activations.places() + token];
+            let pairs = sums
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .zip(offsets.as_chunks::<2>().0);
+            let pairs = pairs.map(|(sums, offsets)| pair_product(*sums, *offsets) >> bits);
+            dots[lane][0] += pairs.sum::<i32>();
         }
     }
 }
@@ -129,21 +158,20 @@ fn half(weights: &[i16; BLOCK], inputs: &[i16; BLOCK], half: usize) -> i32 {
         .sum()
 }
 
-/// Integer factors of one row and 32 columns: of the scale for either half, and of the minimum.
-fn factors(kind: Kind, tile: &Tile<'_>, part: usize, lane: usize) -> [i32; 3] {
+/// Integer factors of one row and 32 columns, for either half.
+fn factors(kind: Kind, tile: &Tile<'_>, part: usize, lane: usize) -> [i32; 2] {
     match kind {
         Kind::NibbleSuper => {
             let scale = i32::from(tile.subscales[pair_index(part, lane)]);
-            let min = tile.submins[pair_index(part, lane)];
-            [scale, scale, i32::from(min)]
+            [scale; 2]
         }
         Kind::SixSuper => {
             let scale = |half: usize| {
                 i32::from(tile.subscales[pair_index(part * 2 + half, lane)].cast_signed())
             };
-            [scale(0), scale(1), 0]
+            [scale(0), scale(1)]
         }
-        _ => [1; 3],
+        _ => [1; 2],
     }
 }
 

@@ -59,15 +59,11 @@ impl Products for V {
         let factors = self.halves(factors);
         for ((weights, inputs), factors) in weights.iter().zip(inputs).zip(factors) {
             for (token, total) in totals.iter_mut().enumerate() {
-                let sum = sums(self, self.zero(), weights, inputs, token, 0);
+                let start = start::<NIBBLE, G>(self, inputs, token);
+                let sum = sums(self, start, weights, inputs, token, 0);
                 *total = self.madd_add(*total, sum, factors);
             }
         }
-    }
-
-    #[inline(always)]
-    fn without_zero(self, total: __m256i, _: __m256i, _: __m256i) -> __m256i {
-        total
     }
 
     #[inline(always)]

@@ -22,8 +22,7 @@ pub(super) trait Products: Lanes {
         mantissas: &[i32; G],
     );
 
-    /// Adds to `totals` factor * products of 32 columns for two blocks, pairs of factors below 64. The weights may have
-    /// a zero point of 8 here that is not theirs: [`Products::without_zero`] puts back what is missing.
+    /// Adds to `totals` factor * products of 32 columns for two blocks, zero point 8, pairs of factors below 64.
     fn scaled_nibbles<const G: usize>(
         self,
         totals: &mut [Self::Int; G],
@@ -31,10 +30,6 @@ pub(super) trait Products: Lanes {
         inputs: &[Inputs<'_, G>; 2],
         factors: Self::Int,
     );
-
-    /// `total`, and 8 * factor * sum of the activations of two blocks if [`Products::scaled_nibbles`] took it off.
-    /// `factors` are pairs of 16 bits, `eights` is such a pair in every lane.
-    fn without_zero(self, total: Self::Int, factors: Self::Int, eights: Self::Int) -> Self::Int;
 
     /// Adds to `totals` factor * products of 16 columns for two halves of a block, zero point 32. Signed factors of 8
     /// bits for each half, in both halves of their lanes.
@@ -90,7 +85,6 @@ pub(super) struct Sums<V: Lanes, const TOKENS: usize> {
     pub(super) mins: [Wide<V>; TOKENS],
     /// The same within one super-block, before it meets its scales.
     dots: [V::Int; TOKENS],
-    min_dots: [V::Int; TOKENS],
 }
 
 impl<V: Lanes, const TOKENS: usize> Sums<V, TOKENS> {
@@ -100,7 +94,6 @@ impl<V: Lanes, const TOKENS: usize> Sums<V, TOKENS> {
             scaled: [[v.zero(); 2]; TOKENS],
             mins: [[v.zero(); 2]; TOKENS],
             dots: [v.zero(); TOKENS],
-            min_dots: [v.zero(); TOKENS],
         }
     }
 }
@@ -206,7 +199,7 @@ pub(super) fn multiply_tokens<V: Lanes, M: Method<V>, const TOKENS: usize>(
         };
         for sums in &mut sums[..V::TILE_VECTORS] {
             sums.scaled[..used].fill([v.zero(); 2]);
-            if kind.has_min() {
+            if kind.sums_minima() {
                 sums.mins[..used].fill([v.zero(); 2]);
             }
         }
@@ -245,6 +238,40 @@ pub(super) struct TileTask<'a, V> {
 pub(super) struct Rows<V> {
     v: V,
     first: usize,
+}
+
+/// What the offsets of a tile of [`Kind::NibbleSuper`] are made of.
+pub(super) struct Offsets {
+    /// Fraction bits, by row.
+    bits: [i32; TILE_ROWS],
+    /// 8 with these, in both halves of each number.
+    eights: [i32; TILE_ROWS],
+}
+
+impl Offsets {
+    #[inline(always)]
+    pub(super) fn new(tile: &Tile<'_>) -> Self {
+        let bits = tile.offset_bits();
+        Self {
+            bits: bits.map(i32::from),
+            eights: bits.map(|bits| 0x0008_0008 << bits),
+        }
+    }
+
+    /// [`crate::layout::offset`] of two blocks, from pairs of sub-scales and sub-minima and the super-block's ratios,
+    /// which are in the low halves of their lanes; and the fraction bits.
+    #[inline(always)]
+    pub(super) fn of<V: Lanes>(
+        &self,
+        Rows { v, first }: Rows<V>,
+        factors: V::Int,
+        min_factors: V::Int,
+        ratios: V::Int,
+    ) -> (V::Int, V::Int) {
+        let mins = v.mul_round16(v.pair(ratios, ratios), v.shl16::<9>(min_factors));
+        let eights = v.mul16(factors, v.load_i32(&self.eights[first..]));
+        (v.add16(eights, mins), v.load_i32(&self.bits[first..]))
+    }
 }
 
 /// Asks the memory for what a tile has beside its quants.
@@ -387,8 +414,9 @@ impl<V: Products> TileTask<'_, V> {
         let v = self.v;
         let mut inputs = self.inputs();
         let mut quants = self.quants(2 * NIBBLE_BYTES);
-        let eights = self.activations.eights.chunks_exact(self.places);
-        for (block, eights) in eights.enumerate() {
+        let input_sums = self.activations.sums.chunks_exact(self.places);
+        let offsets = Offsets::new(self.tile);
+        for (block, input_sums) in input_sums.enumerate() {
             for (pair, (quants, next)) in quants.by_ref().take(PARTS / 2).enumerate() {
                 let (Some(low_inputs), Some(high_inputs)) = (inputs.next(), inputs.next()) else {
                     return;
@@ -402,30 +430,30 @@ impl<V: Products> TileTask<'_, V> {
                     let at = first * TILE_ROWS + 2 * rows.first;
                     let factors = v.widen_u8(&self.tile.subscales[at..]);
                     let min_factors = v.widen_u8(&self.tile.submins[at..]);
-                    let dots = sums.dots[..self.used].as_chunks_mut::<G>().0.iter_mut();
-                    let totals = dots.zip(sums.min_dots.as_chunks_mut::<G>().0);
+                    let ratios = rows.scales(&self.tile.mins[block * SCALE_BYTES..]);
+                    let (offsets, bits) = offsets.of(rows, factors, min_factors, ratios);
+                    let dots = sums.dots[..self.used].as_chunks_mut::<G>().0;
                     let inputs = low_inputs.groups::<G>().zip(high_inputs.groups::<G>());
-                    let inputs = inputs.zip(eights.as_chunks::<G>().0);
-                    for (((low, high), eights), (dots, mins)) in inputs.zip(totals) {
-                        // Copies stay in registers: what is behind a reference is stored each time.
-                        let (mut sums, mut min_sums) = match pair {
-                            0 => ([v.zero(); G], [v.zero(); G]),
-                            _ => (*dots, *mins),
+                    let inputs = inputs.zip(input_sums.as_chunks::<G>().0);
+                    for (((low, high), input_sums), dots) in inputs.zip(dots) {
+                        // A copy stays in registers: what is behind a reference is stored each time.
+                        let mut sums = match pair {
+                            0 => [v.zero(); G],
+                            _ => *dots,
                         };
                         v.scaled_nibbles(&mut sums, &weights, &[low, high], factors);
                         for token in 0..G {
-                            let eights = v.splat(two_i16(&eights[token][2 * pair..]));
-                            sums[token] = v.without_zero(sums[token], factors, eights);
-                            min_sums[token] = v.madd_add(min_sums[token], min_factors, eights);
+                            let input_sums = v.splat(two_i16(&input_sums[token][2 * pair..]));
+                            let offset = v.sar_each(v.madd(offsets, input_sums), bits);
+                            sums[token] = v.add(sums[token], offset);
                         }
-                        (*dots, *mins) = (sums, min_sums);
+                        *dots = sums;
                     }
                 }
             }
             for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
                 let rows = self.rows(part);
                 self.add_super_block(rows, self.tile.scales, block, &sums.dots, &mut sums.scaled);
-                self.add_super_block(rows, self.tile.mins, block, &sums.min_dots, &mut sums.mins);
             }
         }
     }
@@ -531,7 +559,7 @@ impl<V: Lanes> TileTask<'_, V> {
         for ((part, sums), out) in parts.zip(out.chunks_mut(V::LANES)) {
             let rows = self.rows(part);
             let mut values = rows.floats(sums.scaled[token], scale, exponent + kind.scale_shift());
-            if kind.has_min() {
+            if kind.sums_minima() {
                 let mins = rows.floats(sums.mins[token], min, exponent - MIN_SHIFT);
                 values = v.add_f32(values, mins);
             }

@@ -15,7 +15,7 @@
 //! that is no faster than `VPDPBUSD` (and with minima slower), which those kinds have.
 
 use super::lanes::{Avx512, Lanes, NoTiles};
-use super::products::{self, Method, SCALE_BYTES, Sums, TileTask, add_scaled};
+use super::products::{self, Method, Offsets, SCALE_BYTES, Sums, TileTask, add_scaled};
 #[cfg(test)]
 use crate::layout::SUPER_BLOCK;
 use crate::layout::activations::{Activations, PARTS, two_i16};
@@ -267,12 +267,15 @@ fn super_blocks_of_nibbles<T: Tiles, const N: usize>(
 ) {
     let (v, rows, places, all) = (tile.v, tile.rows(0), tile.places, tile.activations);
     let sevens = v.splat(0x0007_0007);
+    let offsets = Offsets::new(tile.tile);
     let mut quants = tile.quants(NIBBLE_BYTES);
     let inputs = all.quants.chunks_exact(PARTS * places);
     let inputs = inputs.zip(all.mantissas.chunks_exact(places));
-    let inputs = inputs.zip(all.eights.chunks_exact(places));
-    for (block, ((inputs, mantissas), eights)) in inputs.enumerate() {
-        let mut min_factors = [v.zero(); PARTS / 2];
+    let inputs = inputs.zip(all.sums.chunks_exact(places));
+    for (block, ((inputs, mantissas), input_sums)) in inputs.enumerate() {
+        let ratios = rows.scales(&tile.tile.mins[block * SCALE_BYTES..]);
+        let mut mins = [v.zero(); PARTS / 2];
+        let mut bits = v.zero();
         let [first, second] = &mut scratch.weights;
         for (part, (first, second)) in first.iter_mut().zip(second).enumerate() {
             let Some((quants, next)) = quants.next() else {
@@ -281,7 +284,9 @@ fn super_blocks_of_nibbles<T: Tiles, const N: usize>(
             tile.fetch(next);
             // Two parts' factors lie in pairs.
             let at = (block * PARTS + part / 2 * 2) * TILE_ROWS;
-            min_factors[part / 2] = v.widen_u8(&tile.tile.submins[at..]);
+            let min_factors = v.widen_u8(&tile.tile.submins[at..]);
+            // Weights keep their zero point here, and offsets have no part of it.
+            (mins[part / 2], bits) = offsets.of(rows, v.zero(), min_factors, ratios);
             let factors = v.halves(v.widen_u8(&tile.tile.subscales[at..]))[part % 2];
             let (low, high) = (v.and(factors, sevens), v.shr16::<3>(factors));
             let lines = first.iter_mut().zip(second);
@@ -295,17 +300,14 @@ fn super_blocks_of_nibbles<T: Tiles, const N: usize>(
         T::multiply(&inputs, &scratch.weights, &mut scratch.products);
         let at = block * SCALE_BYTES;
         let scales = rows.scales(&tile.tile.scales[at..]);
-        let mins = rows.scales(&tile.tile.mins[at..]);
         for token in 0..all.tokens() {
-            let dots = dots::<T, 3>(v, &scratch.products, token);
-            let mut min_dots = v.zero();
-            for (pair, factors) in min_factors.into_iter().enumerate() {
-                let eights = v.splat(two_i16(&eights[token][2 * pair..]));
-                min_dots = v.madd_add(min_dots, factors, eights);
+            let mut dots = dots::<T, 3>(v, &scratch.products, token);
+            for (pair, mins) in mins.into_iter().enumerate() {
+                let input_sums = v.splat(two_i16(&input_sums[token][2 * pair..]));
+                dots = v.add(dots, v.sar_each(v.madd(mins, input_sums), bits));
             }
             let mantissa = v.splat(mantissas[token]);
             add_scaled(v, &mut sums.scaled[token], dots, v.madd(scales, mantissa));
-            add_scaled(v, &mut sums.mins[token], min_dots, v.madd(mins, mantissa));
         }
     }
 }

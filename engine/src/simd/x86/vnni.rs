@@ -58,11 +58,6 @@ impl<V: Dot> Products for V {
     }
 
     #[inline(always)]
-    fn without_zero(self, total: V::Int, factors: V::Int, eights: V::Int) -> V::Int {
-        self.madd_add(total, factors, eights)
-    }
-
-    #[inline(always)]
     fn scaled_six<const G: usize>(
         self,
         totals: &mut [V::Int; G],

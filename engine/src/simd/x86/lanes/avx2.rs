@@ -124,6 +124,10 @@ impl<T: Copy> Lanes for Avx2<T> {
         mul(a: Int, b: Int) -> Int = _mm256_mullo_epi32;
         max(a: Int, b: Int) -> Int = _mm256_max_epi32;
         min(a: Int, b: Int) -> Int = _mm256_min_epi32;
+        add16(a: Int, b: Int) -> Int = _mm256_add_epi16;
+        mul16(a: Int, b: Int) -> Int = _mm256_mullo_epi16;
+        mul_round16(a: Int, b: Int) -> Int = _mm256_mulhrs_epi16;
+        sar_each(x: Int, counts: Int) -> Int = _mm256_srav_epi32;
         shr_each(x: Int, counts: Int) -> Int = _mm256_srlv_epi32;
         madd(a: Int, b: Int) -> Int = _mm256_madd_epi16;
         add64(a: Int, b: Int) -> Int = _mm256_add_epi64;
@@ -260,7 +264,6 @@ impl<T: Copy> Lanes for Avx2<T> {
 impl Avx2<NoDot> {
     single! {
         pub(in crate::simd::x86) pairs(a: Int, b: Int) -> Int = _mm256_maddubs_epi16;
-        pub(in crate::simd::x86) add16(a: Int, b: Int) -> Int = _mm256_add_epi16;
     }
 }
 

@@ -125,6 +125,10 @@ impl<T: Copy> Lanes for Avx512<T> {
         mul(a: Int, b: Int) -> Int = _mm512_mullo_epi32;
         max(a: Int, b: Int) -> Int = _mm512_max_epi32;
         min(a: Int, b: Int) -> Int = _mm512_min_epi32;
+        add16(a: Int, b: Int) -> Int = _mm512_add_epi16;
+        mul16(a: Int, b: Int) -> Int = _mm512_mullo_epi16;
+        mul_round16(a: Int, b: Int) -> Int = _mm512_mulhrs_epi16;
+        sar_each(x: Int, counts: Int) -> Int = _mm512_srav_epi32;
         shr_each(x: Int, counts: Int) -> Int = _mm512_srlv_epi32;
         madd(a: Int, b: Int) -> Int = _mm512_madd_epi16;
         madd_add(sum: Int, a: Int, b: Int) -> Int = _mm512_dpwssd_epi32;
@@ -245,7 +249,6 @@ impl<T: Copy> Lanes for Avx512<T> {
 impl<T: Copy> Avx512<T> {
     single! {
         pub(in crate::simd::x86) pairs(a: Int, b: Int) -> Int = _mm512_maddubs_epi16;
-        pub(in crate::simd::x86) mul16(a: Int, b: Int) -> Int = _mm512_mullo_epi16;
         pub(in crate::simd::x86) sub16(a: Int, b: Int) -> Int = _mm512_sub_epi16;
     }
 

@@ -102,6 +102,14 @@ pub(super) trait Lanes: Copy {
     fn shl16<const BITS: u32>(self, x: Self::Int) -> Self::Int;
     /// 16-bit lanes shifted right without sign: likewise.
     fn shr16<const BITS: u32>(self, x: Self::Int) -> Self::Int;
+    /// 16-bit sums.
+    fn add16(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// 16-bit products, low half.
+    fn mul16(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// Products of signed 16-bit numbers, rounded to multiples of 2^15 and divided by it.
+    fn mul_round16(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// 32-bit lanes shifted right with their sign, each by its own count.
+    fn sar_each(self, x: Self::Int, counts: Self::Int) -> Self::Int;
     /// 32-bit lanes shifted right without sign, each by its own count; 0 for counts of 32 and more.
     fn shr_each(self, x: Self::Int, counts: Self::Int) -> Self::Int;
     /// `chosen` where `x` is not zero, else `other`.
