@@ -28,7 +28,7 @@ pub fn row_to_f32(matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
             let [subscale, _] = factors.scales;
             let offset = offset(subscale as u8, factors.min as u8, ratio, bits);
             for (out, quant) in out.iter_mut().zip(quants) {
-                let weight = i64::from(quant) * i64::from(subscale) << bits;
+                let weight = (i64::from(quant) * i64::from(subscale)) << bits;
                 *out = scaled_f32(
                     (weight + i64::from(offset)) * scale,
                     exponent - i32::from(bits),
