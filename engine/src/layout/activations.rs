@@ -380,6 +380,8 @@ impl Drop for Activations {
         self.zeros.zeroize();
         self.zeros_of_8.zeroize();
         self.mantissas.zeroize();
+        self.min_factors.zeroize();
+        self.exponents.zeroize();
         self.scales.zeroize();
     }
 }

@@ -70,7 +70,8 @@ pub(crate) const OFFSET_BITS: core::ops::RangeInclusive<i16> = 4..=6;
 /// fraction bits and 6 more. Wraps in 16 bits, which happens in no tile that [`encode`] has made.
 pub(crate) fn offset(subscale: u8, submin: u8, ratio: i16, bits: i16) -> i16 {
     let eights = i32::from(subscale) << (3 + bits);
-    let min = (((i32::from(ratio) * i32::from(submin)) >> 5) + 1) >> 1;
+    let min = i32::from(ratio) * i32::from(i16::from(submin) << 9);
+    let min = ((min >> 14) + 1) >> 1;
     (eights + min) as i16
 }
 

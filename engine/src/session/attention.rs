@@ -50,6 +50,8 @@ impl Drop for Scratch {
             head.scores.zeroize();
             head.weights.zeroize();
             head.sums.zeroize();
+            head.exponent.zeroize();
+            head.factor.zeroize();
         }
         self.exponents.zeroize();
     }
