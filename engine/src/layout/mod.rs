@@ -19,7 +19,7 @@
 //!
 //! A weight is `quant * scale * 2^exponent (+ min * 2^min_exponent)`: scales are integers relative to a power of two
 //! for each row. In super-blocks of 4 bits, a minimum is counted in scales, so that a sum meets one scale and not two:
-//! a weight is `(subscale * (quant - 8) + offset / 2^bits) * scale * 2^exponent`, see [`offset`]. With activations of the same form (see [`activations`]) a whole dot product is integer arithmetic,
+//! a weight is `(subscale * (quant - 8) + offset / 2^bits) * scale * 2^exponent`, see `offset`. With activations of the same form (see [`activations`]) a whole dot product is integer arithmetic,
 //! the same bit for bit on every processor, and one conversion to f32 at its end.
 //!
 //! # Why no sum overflows
