@@ -291,9 +291,7 @@ impl BlockMut<'_> {
     /// What the kernels need beside quants.
     #[inline(always)]
     fn set_sums(&mut self, at: usize, place: usize, part: usize, sums: QuantSums) {
-        let [first, second] = sums
-            .pairs_of_16
-            .map(|pair| [pair as i16, (pair >> 16) as i16]);
+        let [first, second] = sums.pairs_of_16;
         let both = [first[0] + second[0], first[1] + second[1]];
         let eight = 8 * (both[0] + both[1]);
         self.pair_zeros[at] = two_i16(&both.map(|sum| -8 * sum));
@@ -310,9 +308,8 @@ impl BlockMut<'_> {
 /// Sums of 32 quants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct QuantSums {
-    /// Of the first and of the last 16: the sum of those at positions 0, 1 (low half) and at 2, 3 (high half) of each
-    /// four.
-    pub(crate) pairs_of_16: [i32; 2],
+    /// Of the first and of the last 16: the sums of those at positions 0, 1 and at 2, 3 of each four.
+    pub(crate) pairs_of_16: [[i16; 2]; 2],
     /// Of 8.
     pub(crate) of_8: [i32; 4],
 }
@@ -322,12 +319,10 @@ impl QuantSums {
     pub(crate) fn of(quants: &[i8; BLOCK]) -> Self {
         let mut sums = Self::default();
         for (quants, pair) in quants.as_chunks::<16>().0.iter().zip(&mut sums.pairs_of_16) {
-            let mut pairs = [0i16; 2];
             for four in quants.as_chunks::<4>().0 {
-                pairs[0] += i16::from(four[0]) + i16::from(four[1]);
-                pairs[1] += i16::from(four[2]) + i16::from(four[3]);
+                pair[0] += i16::from(four[0]) + i16::from(four[1]);
+                pair[1] += i16::from(four[2]) + i16::from(four[3]);
             }
-            *pair = two_i16(&pairs);
         }
         for (sum, quants) in sums.of_8.iter_mut().zip(quants.as_chunks::<8>().0) {
             *sum = quants.iter().map(|quant| i32::from(*quant)).sum();

@@ -45,7 +45,7 @@ mod rows;
 mod tests;
 
 pub use rows::row_to_f32;
-pub(crate) use rows::{block_quants, i16_at, pair_index};
+pub(crate) use rows::{block_quants, i16_at, pair_index, subscales};
 
 /// Rows in a tile.
 pub const TILE_ROWS: usize = 16;

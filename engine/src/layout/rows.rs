@@ -19,65 +19,37 @@ pub fn row_to_f32(matrix: &Matrix<'_>, row: usize, out: &mut [f32]) {
     let [exponent, min_exponent] = tile.exponents().map(|rows| i32::from(rows[lane]));
     for (block, out) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
         let quants = block_quants(kind, &tile, block, lane);
-        let group = block * BLOCK / kind.block();
-        let scale = i64::from(i16_at(tile.scales, group * TILE_ROWS + lane));
-        let factors = factors(kind, &tile, block, lane);
-        if kind == Kind::NibbleSuper {
-            let bits = tile.offset_bits()[lane];
-            let ratio = i16_at(tile.mins, group * TILE_ROWS + lane);
-            let [subscale, _] = factors.scales;
-            let offset = offset(subscale as u8, factors.min as u8, ratio, bits);
-            for (out, quant) in out.iter_mut().zip(quants) {
-                let weight = (i64::from(quant) * i64::from(subscale)) << bits;
-                *out = scaled_f32(
-                    (weight + i64::from(offset)) * scale,
-                    exponent - i32::from(bits),
-                );
+        let at = block * BLOCK / kind.block() * TILE_ROWS + lane;
+        let scale = i64::from(i16_at(tile.scales, at));
+        let subscales = subscales(kind, &tile, block, lane);
+        let (offset, bits) = match kind {
+            Kind::NibbleSuper => {
+                let (bits, at_block) = (tile.offset_bits()[lane], pair_index(block, lane));
+                let factors = (tile.subscales[at_block], tile.submins[at_block]);
+                let offset = offset(factors.0, factors.1, i16_at(tile.mins, at), bits);
+                (i64::from(offset), i32::from(bits))
             }
-            continue;
-        }
+            _ => (0, 0),
+        };
         for (column, (out, quant)) in out.iter_mut().zip(quants).enumerate() {
-            let weight = i64::from(quant) * i64::from(factors.scales[column / 16]) * scale;
-            *out = scaled_f32(weight, exponent);
+            let weight = i64::from(quant) * i64::from(subscales[column / 16]);
+            *out = scaled_f32(((weight << bits) + offset) * scale, exponent - bits);
         }
         if kind.sums_minima() {
-            let min =
-                i64::from(i16_at(tile.mins, group * TILE_ROWS + lane)) * i64::from(factors.min);
-            let min = scaled_f32(min, min_exponent);
+            let min = scaled_f32(i64::from(i16_at(tile.mins, at)), min_exponent);
             out.iter_mut().for_each(|out| *out += min);
         }
     }
 }
 
-/// Sub-scales of the two halves of a block, and its sub-minimum; ones where the kind has none.
-struct Factors {
-    scales: [i32; 2],
-    min: i32,
-}
-
-fn factors(kind: Kind, tile: &Tile<'_>, block: usize, lane: usize) -> Factors {
+/// Sub-scales of the two halves of a block of 32 columns; ones where the kind has none.
+pub(crate) fn subscales(kind: Kind, tile: &Tile<'_>, block: usize, lane: usize) -> [i32; 2] {
     match kind {
-        Kind::NibbleSuper => {
-            let scale = i32::from(tile.subscales[pair_index(block, lane)]);
-            let min = tile.submins[pair_index(block, lane)];
-            Factors {
-                scales: [scale; 2],
-                min: i32::from(min),
-            }
-        }
-        Kind::SixSuper => {
-            let scale = |half: usize| {
-                i32::from(tile.subscales[pair_index(block * 2 + half, lane)].cast_signed())
-            };
-            Factors {
-                scales: [scale(0), scale(1)],
-                min: 1,
-            }
-        }
-        _ => Factors {
-            scales: [1; 2],
-            min: 1,
-        },
+        Kind::NibbleSuper => [i32::from(tile.subscales[pair_index(block, lane)]); 2],
+        Kind::SixSuper => [0, 1].map(|half| {
+            i32::from(tile.subscales[pair_index(block * 2 + half, lane)].cast_signed())
+        }),
+        _ => [1; 2],
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Kernels, MAX_BLOCK_TOKENS, QUERY_SPLIT_BITS, Query, SCORE_LIMIT, Sof
 use crate::layout::activations::{Activations, BlockMut, PARTS, QuantSums, ROUND};
 use crate::layout::{
     BLOCK, Kind, Matrix, TILE_ROWS, Tile, WIDE_SHIFT, block_quants, i16_at, offset, pair_index,
+    subscales,
 };
 use crate::ops::{self, SUMS, scaled_f32};
 use crate::workers::Columns;
@@ -80,7 +81,8 @@ fn add_block(
     for part in block * parts..(block + 1) * parts {
         let weights: [_; TILE_ROWS] =
             core::array::from_fn(|lane| block_quants(kind, tile, part, lane));
-        let factors: [_; TILE_ROWS] = core::array::from_fn(|lane| factors(kind, tile, part, lane));
+        let factors: [_; TILE_ROWS] =
+            core::array::from_fn(|lane| subscales(kind, tile, part, lane));
         for (token, dots) in dots.iter_mut().enumerate().take(activations.tokens()) {
             let at = part * places + token;
             let inputs = inputs(kind, activations, at);
@@ -156,23 +158,6 @@ fn half(weights: &[i16; BLOCK], inputs: &[i16; BLOCK], half: usize) -> i32 {
     pairs
         .map(|(weight, input)| i32::from(*weight) * i32::from(*input))
         .sum()
-}
-
-/// Integer factors of one row and 32 columns, for either half.
-fn factors(kind: Kind, tile: &Tile<'_>, part: usize, lane: usize) -> [i32; 2] {
-    match kind {
-        Kind::NibbleSuper => {
-            let scale = i32::from(tile.subscales[pair_index(part, lane)]);
-            [scale; 2]
-        }
-        Kind::SixSuper => {
-            let scale = |half: usize| {
-                i32::from(tile.subscales[pair_index(part * 2 + half, lane)].cast_signed())
-            };
-            [scale(0), scale(1)]
-        }
-        _ => [1; 2],
-    }
 }
 
 /// Columns of a head whose products one 32-bit sum takes.

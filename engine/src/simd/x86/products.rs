@@ -259,7 +259,7 @@ impl Offsets {
     }
 
     /// [`crate::layout::offset`] of two blocks, from pairs of sub-scales and sub-minima and the super-block's ratios,
-    /// which are in the low halves of their lanes; and the fraction bits.
+    /// which are in the low halves of their lanes.
     #[inline(always)]
     pub(super) fn of<V: Lanes>(
         &self,
@@ -267,10 +267,16 @@ impl Offsets {
         factors: V::Int,
         min_factors: V::Int,
         ratios: V::Int,
-    ) -> (V::Int, V::Int) {
+    ) -> V::Int {
         let mins = v.mul_round16(v.pair(ratios, ratios), v.shl16::<9>(min_factors));
         let eights = v.mul16(factors, v.load_i32(&self.eights[first..]));
-        (v.add16(eights, mins), v.load_i32(&self.bits[first..]))
+        v.add16(eights, mins)
+    }
+
+    /// Their fraction bits.
+    #[inline(always)]
+    pub(super) fn bits<V: Lanes>(&self, Rows { v, first }: Rows<V>) -> V::Int {
+        v.load_i32(&self.bits[first..])
     }
 }
 
@@ -431,7 +437,8 @@ impl<V: Products> TileTask<'_, V> {
                     let factors = v.widen_u8(&self.tile.subscales[at..]);
                     let min_factors = v.widen_u8(&self.tile.submins[at..]);
                     let ratios = rows.scales(&self.tile.mins[block * SCALE_BYTES..]);
-                    let (offsets, bits) = offsets.of(rows, factors, min_factors, ratios);
+                    let bits = offsets.bits(rows);
+                    let offsets = offsets.of(rows, factors, min_factors, ratios);
                     let dots = sums.dots[..self.used].as_chunks_mut::<G>().0;
                     let inputs = low_inputs.groups::<G>().zip(high_inputs.groups::<G>());
                     let inputs = inputs.zip(input_sums.as_chunks::<G>().0);

@@ -268,6 +268,7 @@ fn super_blocks_of_nibbles<T: Tiles, const N: usize>(
     let (v, rows, places, all) = (tile.v, tile.rows(0), tile.places, tile.activations);
     let sevens = v.splat(0x0007_0007);
     let offsets = Offsets::new(tile.tile);
+    let bits = offsets.bits(rows);
     let mut quants = tile.quants(NIBBLE_BYTES);
     let inputs = all.quants.chunks_exact(PARTS * places);
     let inputs = inputs.zip(all.mantissas.chunks_exact(places));
@@ -275,7 +276,6 @@ fn super_blocks_of_nibbles<T: Tiles, const N: usize>(
     for (block, ((inputs, mantissas), input_sums)) in inputs.enumerate() {
         let ratios = rows.scales(&tile.tile.mins[block * SCALE_BYTES..]);
         let mut mins = [v.zero(); PARTS / 2];
-        let mut bits = v.zero();
         let [first, second] = &mut scratch.weights;
         for (part, (first, second)) in first.iter_mut().zip(second).enumerate() {
             let Some((quants, next)) = quants.next() else {
@@ -286,7 +286,7 @@ fn super_blocks_of_nibbles<T: Tiles, const N: usize>(
             let at = (block * PARTS + part / 2 * 2) * TILE_ROWS;
             let min_factors = v.widen_u8(&tile.tile.submins[at..]);
             // Weights keep their zero point here, and offsets have no part of it.
-            (mins[part / 2], bits) = offsets.of(rows, v.zero(), min_factors, ratios);
+            mins[part / 2] = offsets.of(rows, v.zero(), min_factors, ratios);
             let factors = v.halves(v.widen_u8(&tile.tile.subscales[at..]))[part % 2];
             let (low, high) = (v.and(factors, sevens), v.shr16::<3>(factors));
             let lines = first.iter_mut().zip(second);

@@ -176,7 +176,8 @@ pub(super) trait Lanes: Copy {
             sums.pairs_of_16 = [
                 _mm256_extract_epi32::<0>(sixteens),
                 _mm256_extract_epi32::<4>(sixteens),
-            ];
+            ]
+            .map(|pair| [pair as i16, (pair >> 16) as i16]);
             let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
             let eights = _mm256_add_epi32(fours, _mm256_srli_epi64::<32>(fours));
             let order = _mm256_set_epi32(0, 0, 0, 0, 6, 4, 2, 0);
