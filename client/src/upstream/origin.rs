@@ -1,7 +1,8 @@
 //! Where the other server is, and the way there.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -58,6 +59,7 @@ impl Origin {
         expected: Option<KeyDigest>,
     ) -> Result<Dialed, DialError> {
         let stream = self.connect().await.map_err(DialError::Connect)?;
+        let wire = Wire::of(&stream).map_err(DialError::Connect)?;
         let (stream, key): (Box<dyn Stream>, _) = match (self.is_tls, authorities) {
             (false, _) => (Box::new(stream), None),
             (true, Some(config)) => {
@@ -69,7 +71,7 @@ impl Origin {
                 (Box::new(stream), Some(key))
             }
         };
-        Ok(Dialed { stream, key })
+        Ok(Dialed { stream, wire, key })
     }
 
     async fn connect(&self) -> io::Result<TcpStream> {
@@ -82,8 +84,24 @@ impl Origin {
 /// An open connection.
 pub(super) struct Dialed {
     pub(super) stream: Box<dyn Stream>,
+    pub(super) wire: Wire,
     /// The key that the server has; none without TLS, or where authorities vouch for it.
     pub(super) key: Option<KeyDigest>,
+}
+
+/// The socket below a connection, to look at and nothing else.
+pub(super) struct Wire(std::net::TcpStream);
+
+impl Wire {
+    /// Its descriptor is one more for the same socket, which does not block.
+    fn of(stream: &TcpStream) -> io::Result<Self> {
+        Ok(Self(stream.as_fd().try_clone_to_owned()?.into()))
+    }
+
+    /// Whether the other side has neither sent a byte that nobody has read yet, nor its end, nor broken the connection.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.0.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
 }
 
 /// Why there is no connection.

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::origin::{DialError, Origin};
+use super::origin::{DialError, Origin, Wire};
 use crate::serving::reply::Content;
 use crate::tls::{Authorities, AuthoritiesError, HandshakeError, KeyDigest};
 
@@ -110,6 +110,7 @@ impl Idle {
 /// Closed when it is dropped, whatever is under way.
 struct Connection {
     sender: SendRequest<Content>,
+    wire: Wire,
     task: AbortHandle,
     /// The server's, if it is a guest with TLS.
     key: Option<KeyDigest>,
@@ -222,7 +223,8 @@ impl Pool {
             let mut connection = self.idle.take(self.limits.idle_timeout, key)?;
             // Its task may not have run since the answer ended.
             let ready = timeout(SETTLE_TIMEOUT, connection.sender.ready()).await;
-            if let Ok(Ok(())) = ready {
+            // Nor may it have heard that the server closed: a request sent now would be lost.
+            if matches!(ready, Ok(Ok(()))) && connection.wire.is_quiet() {
                 return Some(connection);
             }
         }
@@ -245,6 +247,7 @@ impl Pool {
         let task = tokio::spawn(async move { drop(connection.await) });
         Ok(Connection {
             sender,
+            wire: dialed.wire,
             task: task.abort_handle(),
             key: dialed.key,
         })
