@@ -2,11 +2,11 @@
 //!
 //! A block's scale is `mantissa * 2^exponent` with one exponent for the vector: the largest block's mantissa has 15
 //! bits, those of smaller blocks fewer. What a small block loses by that is less than a hundredth of what rounding the
-//! largest one's numbers to 8 bits loses. Blocks are those of ggml, so that results can be compared with engines that
+//! largest one's numbers to 8 bits loses. Under [`Rule::Block`] two neighbours have an exponent of their own. Blocks are those of ggml, so that results can be compared with engines that
 //! follow it: [`Rule::Block`] has those of its Q8_0 and [`Rule::Super`] those of its Q8_K.
 
-use super::{BLOCK, SUPER_BLOCK};
-use crate::ops::{exponent_of, to_integer};
+use super::{BLOCK, Kind, SUPER_BLOCK, mul_round16};
+use crate::ops::{exponent_of, power_of_two, to_integer};
 use crate::simd::{Kernels, MAX_BLOCK_TOKENS};
 use crate::wiped::fit;
 use crate::workers::{Workers, split_columns};
@@ -38,6 +38,8 @@ impl Rule {
 pub const BYTE_MAX: f32 = 127.49;
 /// Largest magnitude of a 12-bit quant.
 pub const WIDE_MAX: f32 = 2047.0;
+/// What sums of 32 bits may be shifted by.
+const MAX_SHIFT: i32 = 31;
 /// Bits of the largest mantissa.
 const MANTISSA_BITS: i32 = 15;
 /// Blocks of 32 columns in a super-block.
@@ -68,17 +70,26 @@ pub struct Activations {
     pub(crate) pair_zeros_of_16: Vec<[i32; 2]>,
     /// `[columns / 32][places]`: -8 times the sum of 32 columns: where 32-bit sums of weights with zero point 8 begin.
     pub(crate) zeros: Vec<i32>,
+    /// `[columns / 32][places]`, for [`Rule::Block`]: the same for zero point 16 and [`Kind::Five`], with what makes the
+    /// sum's shift round.
+    pub(crate) starts_of_five: Vec<i32>,
+    /// The same for zero point 128 and [`Kind::Byte`].
+    pub(crate) starts_of_bytes: Vec<i32>,
     /// `[columns / 32][places]`, for [`Rule::Super`]: -32 times the sum of 8 columns, as `zeros` for zero point 32.
     pub(crate) zeros_of_8: Vec<[i32; 4]>,
     /// `[columns / 256][places]`, for [`Rule::Super`]: sums of 32 columns.
     pub(crate) sums: Vec<[i16; PARTS]>,
-    /// `[columns / block][places]`.
+    /// `[columns / block][places]`, for [`Rule::Super`] and [`Rule::Wide`].
     pub(crate) mantissas: Vec<i32>,
-    /// `[columns / 32][places]`, for [`Rule::Block`]: what a minimum of 32 columns is multiplied with, 8 times their sum
-    /// (15 bits and a sign) times the mantissa (15 bits).
+    /// `[columns / 64, rounded up][places]`, for [`Rule::Block`]: mantissas of two blocks, in 16 bits each, the larger one
+    /// with all of them; 0 behind the last block.
+    pub(crate) factors: Vec<i32>,
+    /// The same for what minima are multiplied with: the sum of 32 columns times 8 and the mantissa, divided by 2^15.
     pub(crate) min_factors: Vec<i32>,
-    /// `[places]`.
-    pub(crate) exponents: Vec<i32>,
+    /// By how many bits what has met them is shifted right.
+    pub(crate) shifts: Vec<i32>,
+    /// `[places]`, of the mantissas.
+    exponents: Vec<i32>,
     /// `[columns / block][places]`: scales before they become mantissas.
     scales: Vec<f32>,
 }
@@ -115,16 +126,21 @@ impl Activations {
         };
         let parts = columns / BLOCK * self.places;
         let blocks = columns / rule.block() * self.places;
+        let pairs = (columns / BLOCK).div_ceil(2) * self.places;
         let only = |wanted: bool, length: usize| if wanted { length } else { 0 };
         fit(&mut self.quants, only(rule != Rule::Wide, parts));
         fit(&mut self.wide, only(rule == Rule::Wide, parts));
         fit(&mut self.pair_zeros, only(rule != Rule::Wide, parts));
         fit(&mut self.pair_zeros_of_16, only(rule == Rule::Super, parts));
         fit(&mut self.zeros, only(rule != Rule::Wide, parts));
+        fit(&mut self.starts_of_five, only(rule == Rule::Block, parts));
+        fit(&mut self.starts_of_bytes, only(rule == Rule::Block, parts));
         fit(&mut self.zeros_of_8, only(rule == Rule::Super, parts));
         fit(&mut self.sums, only(rule == Rule::Super, blocks));
-        fit(&mut self.mantissas, blocks);
-        fit(&mut self.min_factors, only(rule == Rule::Block, parts));
+        fit(&mut self.mantissas, only(rule != Rule::Block, blocks));
+        fit(&mut self.factors, only(rule == Rule::Block, pairs));
+        fit(&mut self.min_factors, only(rule == Rule::Block, pairs));
+        fit(&mut self.shifts, only(rule == Rule::Block, pairs));
         fit(&mut self.scales, blocks);
         fit(&mut self.exponents, self.places);
     }
@@ -231,14 +247,81 @@ impl Activations {
         for (mantissas, scales) in blocks.zip(self.scales.chunks_exact(self.places)) {
             let tokens = scales.iter().zip(&self.exponents);
             for (mantissa, (scale, exponent)) in mantissas.iter_mut().zip(tokens) {
-                *mantissa = to_integer(*scale, -exponent).min((1 << MANTISSA_BITS) - 1);
+                *mantissa = self::mantissa(*scale, *exponent);
             }
         }
-        let sums = self.zeros.iter().zip(&self.mantissas);
-        for (factor, (zero, mantissa)) in self.min_factors.iter_mut().zip(sums) {
-            *factor = -zero * mantissa;
+        if self.rule == Some(Rule::Block) {
+            self.pair_blocks();
+            let starts = self.starts_of_five.iter_mut();
+            let starts = starts.zip(&mut self.starts_of_bytes);
+            for (at, ((five, byte), zero)) in starts.zip(&self.zeros).enumerate() {
+                let place = at / self.places % 2;
+                *five = 2 * zero + Kind::Five.dot_half(place);
+                *byte = 16 * zero + Kind::Byte.dot_half(place);
+            }
         }
     }
+
+    /// Sets what two blocks at a time are multiplied with. Each pair has a power of two of its own, so that blocks that are
+    /// small beside the vector's largest one lose nothing.
+    fn pair_blocks(&mut self) {
+        let (places, shift) = (self.places, self.pair_shift());
+        let scales = self.scales.chunks(2 * places);
+        let blocks = scales.zip(self.zeros.chunks(2 * places));
+        for (pair, (scales, zeros)) in blocks.enumerate() {
+            for (place, exponent) in self.exponents.iter().enumerate() {
+                let tokens = scales.iter().zip(zeros).skip(place).step_by(places);
+                let largest = tokens.clone().map(|(scale, _)| scale.to_bits()).max();
+                let above = exponent_of(largest.unwrap_or(0)) + 1 - MANTISSA_BITS;
+                let below = (exponent - above).min(MAX_SHIFT - shift);
+                let mut both = [[0; 2]; 2];
+                for (block, (scale, zero)) in tokens.enumerate() {
+                    let mantissa = mantissa(scale * power_of_two(below), *exponent) as i16;
+                    both[0][block] = mantissa;
+                    both[1][block] = mul_round16(-*zero as i16, mantissa);
+                }
+                let at = pair * places + place;
+                [self.factors[at], self.min_factors[at]] = both.map(|pair| two_i16(&pair));
+                self.shifts[at] = shift + below;
+            }
+        }
+    }
+
+    /// How far the products of two blocks with a scale for 32 columns are shifted right, at least, so that the sum of a
+    /// row's fits 32 bits: by 8 at 16,384 columns.
+    fn pair_shift(&self) -> i32 {
+        let pairs = (self.columns / BLOCK).div_ceil(2);
+        (usize::BITS - (pairs - 1).leading_zeros()).cast_signed()
+    }
+
+    /// Mantissa and exponent of a column's scale.
+    #[cfg(test)]
+    pub(crate) fn scale_of(&self, token: usize, column: usize) -> (i32, i32) {
+        let exponent = self.exponents[token];
+        let rule = self.rule.expect("activations");
+        let block = column / rule.block();
+        if rule == Rule::Block {
+            let at = block / 2 * self.places + token;
+            let mantissa = self.factors[at] >> (16 * (block % 2)) & 0x7fff;
+            (mantissa, exponent - (self.shifts[at] - self.pair_shift()))
+        } else {
+            (self.mantissas[block * self.places + token], exponent)
+        }
+    }
+
+    /// The exponent of a token's sums, whose products have met mantissas.
+    pub(crate) fn exponent(&self, token: usize) -> i32 {
+        let shift = match self.rule {
+            Some(Rule::Block) => self.pair_shift(),
+            _ => 0,
+        };
+        self.exponents[token] + shift
+    }
+}
+
+/// A block's scale for an exponent.
+fn mantissa(scale: f32, exponent: i32) -> i32 {
+    to_integer(scale, -exponent).min((1 << MANTISSA_BITS) - 1)
 }
 
 /// Gives the parts of a vector, one after the other.
@@ -373,8 +456,12 @@ impl Drop for Activations {
         self.pair_zeros_of_16.zeroize();
         self.sums.zeroize();
         self.zeros.zeroize();
+        self.starts_of_five.zeroize();
+        self.starts_of_bytes.zeroize();
         self.zeros_of_8.zeroize();
         self.mantissas.zeroize();
+        self.factors.zeroize();
+        self.shifts.zeroize();
         self.min_factors.zeroize();
         self.exponents.zeroize();
         self.scales.zeroize();

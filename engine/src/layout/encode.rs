@@ -76,7 +76,7 @@ pub fn tile(
         put_scales(scales, lane, 0, EXPONENT_BYTES, &mut tile);
         match kind {
             Kind::NibbleMin => {
-                let mins = row.iter().map(|block| block.min);
+                let mins = row.iter().map(min_of_zero_point);
                 put_scales(mins, lane, 1, spans.scales_end, &mut tile);
             }
             Kind::NibbleSuper => put_ratios(&row, lane, spans.scales_end, &mut tile),
@@ -96,7 +96,7 @@ pub fn tile(
 }
 
 fn check(kind: Kind, block: &RowBlock) -> Result<(), EncodeError> {
-    if !block.scale.is_finite() || !block.min.is_finite() {
+    if !block.scale.is_finite() || !block.min.is_finite() || !min_of_zero_point(block).is_finite() {
         return Err(EncodeError::NotFinite);
     }
     let quants = match kind {
@@ -122,6 +122,12 @@ fn check(kind: Kind, block: &RowBlock) -> Result<(), EncodeError> {
         && block.submins.len() == submins
         && block.submins.iter().all(|&factor| factor < 64);
     if ok { Ok(()) } else { Err(EncodeError::Shape) }
+}
+
+/// What is added to weights of 4 bits whose zero point is 8, where [`RowBlock::min`] is for one of 0. Mostly it is small,
+/// so that sums of minima do not have to make up for those of quants.
+fn min_of_zero_point(block: &RowBlock) -> f32 {
+    block.min + 8.0 * block.scale
 }
 
 /// Writes one row's scales as integers relative to a power of two, chosen so that the largest one has 15 bits. Scales

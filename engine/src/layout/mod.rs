@@ -19,17 +19,32 @@
 //!
 //! A weight is `quant * scale * 2^exponent (+ min * 2^min_exponent)`: scales are integers relative to a power of two
 //! for each row. In super-blocks of 4 bits, a minimum is counted in scales, so that a sum meets one scale and not two:
-//! a weight is `(subscale * (quant - 8) + offset / 2^bits) * scale * 2^exponent`, see `offset`. With activations of the same form (see [`activations`]) a whole dot product is integer arithmetic,
-//! the same bit for bit on every processor, and one conversion to f32 at its end.
+//! a weight is `(subscale * (quant - 8) + offset / 2^bits) * scale * 2^exponent`, see `offset`. With activations of the
+//! same form (see [`activations`]) a whole dot product is integer arithmetic, the same bit for bit on every processor,
+//! and one conversion to f32 at its end.
+//!
+//! # Scales for 32 columns
+//! With a scale for so few columns, exact products of 64 bits would cost a third of the time. A block's sum is shifted
+//! right until it fits 16 bits (`Kind::dot_shift`), scale times mantissa is rounded to 16 bits (`mul_round16`), and the
+//! products of two blocks are added in 32 bits (`VPMADDWD`) and shifted right, so that a row's fit. What is lost is far
+//! below what rounding activations to 8 bits loses: sums of some thousands have a step of 16 at most, and factors have
+//! 15 bits for the larger one of two blocks' activations.
 //!
 //! # Why no sum overflows
-//! For one block let `p` be the bound of the integer dot product, `w = scale * mantissa` with `|scale| < 2^15`,
-//! `mantissa < 2^15`, so `|w| < 2^30`. Sums are i64 over `n` blocks:
+//! With a scale for 32 columns, for two blocks, before and after they meet their 16-bit factors (below 2^15):
+//!
+//! | kind | sum of a block | shifted | two products, and 256 of them at 16,384 columns, each shifted by 8 or more |
+//! |---|---|---|---|
+//! | 4 bits, zero point 8 | 8 * 127 * 32 = 32,512 | 32,512 | 2 * 32,512 * (2^15 - 1) < 2^31 |
+//! | 5 bits | 16 * 127 * 32 = 65,024 | 32,512 | the same |
+//! | 8 bits | 128 * 127 * 32 = 520,192 | 32,512 | the same |
+//! | minima, whose factor is 8 times the sum of activations, at most 32,512, times the mantissa | | | the same |
+//!
+//! For one block of another kind let `p` be the bound of the integer dot product, `w = scale * mantissa` with
+//! `|scale| < 2^15`, `mantissa < 2^15`, so `|w| < 2^30`. Sums are i64 over `n` blocks:
 //!
 //! | kind | p | n at 16,384 columns | bits of `p * w * n` |
 //! |---|---|---|---|
-//! | 32 columns, 8 bits | 128 * 127 * 32 < 2^19 | 2^9 | 58 |
-//! | minima of 32 columns | 8 * 127 * 32 < 2^15 | 2^9 | 54 |
 //! | 256 columns, 4 bits | 8 * 63 * 127 * 256 < 2^24, offsets 2^11 * 127 * 256 < 2^26 | 2^6 | 63, and below: together `p < 0.63 * 2^27` |
 //! | 256 columns, 6 bits | 32 * 128 * 127 * 256 < 2^27 | 2^6 | 63, and below: 127 < 2^7 leaves `p < 0.993 * 2^27` |
 //! | 32 columns, 14 bits | 8191 * 2047 * 32 < 2^29 | 2^9 | 59, because `w` is shifted right by 9 here |
@@ -53,6 +68,8 @@ pub const TILE_ROWS: usize = 16;
 pub const BLOCK: usize = 32;
 /// Columns in a super-block.
 pub const SUPER_BLOCK: usize = 256;
+/// Fraction bits of [`mul_round16`].
+pub(crate) const ROUND_SHIFT: u32 = 15;
 /// How far the combined scale of a [`Kind::Wide`] block is shifted right, so that sums fit.
 pub(crate) const WIDE_SHIFT: u32 = 9;
 /// Bytes of a tile's exponents.
@@ -70,9 +87,14 @@ pub(crate) const OFFSET_BITS: core::ops::RangeInclusive<i16> = 4..=6;
 /// fraction bits and 6 more. Wraps in 16 bits, which happens in no tile that [`encode`] has made.
 pub(crate) fn offset(subscale: u8, submin: u8, ratio: i16, bits: i16) -> i16 {
     let eights = i32::from(subscale) << (3 + bits);
-    let min = i32::from(ratio) * i32::from(i16::from(submin) << 9);
-    let min = ((min >> 14) + 1) >> 1;
-    (eights + min) as i16
+    let min = mul_round16(ratio, i16::from(submin) << 9);
+    (eights + i32::from(min)) as i16
+}
+
+/// `a * b / 2^15`, rounded to nearest (`VPMULHRSW`). Wraps where both are -2^15.
+pub(crate) fn mul_round16(a: i16, b: i16) -> i16 {
+    let product = i32::from(a) * i32::from(b);
+    (((product >> (ROUND_SHIFT - 1)) + 1) >> 1) as i16
 }
 
 /// How the weights of a matrix are stored.
@@ -81,7 +103,7 @@ pub(crate) fn offset(subscale: u8, submin: u8, ratio: i16, bits: i16) -> i16 {
 pub enum Kind {
     /// 4 bits, zero point 8, a scale for 32 columns (GGUF Q4_0).
     Nibble = 1,
-    /// 4 bits, a scale and a minimum for 32 columns (GGUF Q4_1).
+    /// 4 bits, zero point 8, a scale and a minimum for 32 columns (GGUF Q4_1, whose minimum is for zero point 0).
     NibbleMin = 2,
     /// 5 bits, zero point 16, a scale for 32 columns (GGUF Q5_0).
     Five = 3,
@@ -163,6 +185,25 @@ impl Kind {
             return None;
         }
         Some(Spans::of(self, columns).quants_end)
+    }
+
+    /// By how many bits a sum of 32 columns is shifted right, rounded to nearest, so that it fits 16 bits; for kinds with
+    /// a scale for 32 columns and activations of 8 bits.
+    pub(crate) const fn dot_shift(self) -> u32 {
+        match self {
+            Self::Five => 1,
+            Self::Byte => 4,
+            _ => 0,
+        }
+    }
+
+    /// What makes the shift by [`Kind::dot_shift`] round in the first (0) and in the second (1) of two blocks: halves go
+    /// up in the one and down in the other, since scales may all be positive and a row's errors would add up.
+    pub(crate) const fn dot_half(self, place: usize) -> i32 {
+        match self.dot_shift() {
+            0 => 0,
+            shift => (1 << (shift - 1)) - (place as i32),
+        }
     }
 
     /// True where sums of minima meet a scale of their own.

@@ -80,10 +80,10 @@ pub(crate) fn block_quants(kind: Kind, tile: &Tile<'_>, block: usize, lane: usiz
         _ => nibbles(bytes, lane, &mut quants),
     }
     let zero = match kind {
-        Kind::Nibble | Kind::NibbleSuper => 8,
+        Kind::Nibble | Kind::NibbleMin | Kind::NibbleSuper => 8,
         Kind::Five => 16,
         Kind::SixSuper => 32,
-        Kind::NibbleMin | Kind::Byte | Kind::Wide => return quants,
+        Kind::Byte | Kind::Wide => return quants,
     };
     for (column, quant) in quants.iter_mut().enumerate() {
         let (group, at) = (column / 4, 4 * lane + column % 4);

@@ -199,8 +199,7 @@ fn rows_that_do_not_belong_to_a_kind_are_refused() {
 fn value(activations: &Activations, rule: Rule, index: usize) -> f64 {
     let (token, column) = (index / activations.columns(), index % activations.columns());
     let place = |block: usize| column / block * activations.places() + token;
-    let mantissa = activations.mantissas[place(rule.block())];
-    let exponent = activations.exponents[token];
+    let (mantissa, exponent) = activations.scale_of(token, column);
     let quant = match rule {
         Rule::Wide => f64::from(activations.wide[place(BLOCK)][column % BLOCK]),
         _ => f64::from(activations.quants[place(BLOCK)][column % BLOCK]),

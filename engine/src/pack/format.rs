@@ -16,7 +16,7 @@ use crate::layout::Encoding;
 use alloc::vec::Vec;
 
 /// First bytes of a pack.
-pub const MAGIC: [u8; 8] = *b"cloispk3";
+pub const MAGIC: [u8; 8] = *b"cloispk4";
 /// Unit of alignment of head, sections and tensors.
 pub const PAGE_BYTES: usize = 4096;
 /// Bytes of the body that one digest covers.

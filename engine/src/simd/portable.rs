@@ -1,10 +1,10 @@
 //! Inner loops in plain Rust: the definition that other sets are tested against.
 
 use super::{Kernels, MAX_BLOCK_TOKENS, QUERY_SPLIT_BITS, Query, SCORE_LIMIT, Softened, tiles_of};
-use crate::layout::activations::{Activations, BlockMut, PARTS, QuantSums, ROUND};
+use crate::layout::activations::{Activations, BlockMut, PARTS, QuantSums, ROUND, Rule};
 use crate::layout::{
-    BLOCK, Kind, Matrix, TILE_ROWS, Tile, WIDE_SHIFT, block_quants, i16_at, offset, pair_index,
-    subscales,
+    BLOCK, Kind, Matrix, ROUND_SHIFT, TILE_ROWS, Tile, WIDE_SHIFT, block_quants, i16_at,
+    mul_round16, offset, pair_index, subscales,
 };
 use crate::ops::{self, SUMS, scaled_f32};
 use crate::workers::Columns;
@@ -20,11 +20,14 @@ pub(super) static KERNELS: Kernels = Kernels {
     norm,
 };
 
-/// Fixed-point sums of a tile for each token and row, and those of the minima.
+/// Fixed-point sums of a tile for each token and row.
 #[derive(Debug, Default)]
 struct Sums {
     scaled: [[i64; TILE_ROWS]; MAX_BLOCK_TOKENS],
-    mins: [[i64; TILE_ROWS]; MAX_BLOCK_TOKENS],
+    /// Where a scale is for 32 columns and activations have 8 bits: see [`add_pair`].
+    pairs: [[i32; TILE_ROWS]; MAX_BLOCK_TOKENS],
+    /// The same of minima.
+    mins: [[i32; TILE_ROWS]; MAX_BLOCK_TOKENS],
 }
 
 fn multiply(matrix: &Matrix<'_>, activations: &Activations, mut out: Columns<'_, f32>) {
@@ -32,40 +35,92 @@ fn multiply(matrix: &Matrix<'_>, activations: &Activations, mut out: Columns<'_,
     for (place, index) in tiles_of(matrix, activations, &out).enumerate() {
         let tile = matrix.tile(index);
         let mut sums = Sums::default();
-        for block in 0..matrix.columns() / kind.block() {
-            add_block(kind, &tile, block, activations, &mut sums);
+        let blocks = matrix.columns() / kind.block();
+        if kind.rule() == Rule::Block {
+            for pair in 0..blocks.div_ceil(2) {
+                add_pair(kind, &tile, pair, activations, &mut sums);
+            }
+        } else {
+            for block in 0..blocks {
+                add_block(kind, &tile, block, activations, &mut sums);
+            }
         }
         let rows = tile.exponents();
         for token in 0..activations.tokens() {
-            let exponent = activations.exponents[token];
+            let exponent = activations.exponent(token);
             let out = out.row(token)[place * TILE_ROWS..].iter_mut();
             for (lane, out) in out.take(TILE_ROWS).enumerate() {
                 let exponents = rows.map(|rows| i32::from(rows[lane]) + exponent);
-                let [scale, min] = [exponents[0] + kind.scale_shift(), exponents[1] - MIN_SHIFT];
-                *out = scaled_f32(sums.scaled[token][lane], scale);
+                let [scale, min] = [exponents[0] + kind.scale_shift(), exponents[1] + MIN_SHIFT];
+                // One of them is 0.
+                let sum = sums.scaled[token][lane] + i64::from(sums.pairs[token][lane]);
+                *out = scaled_f32(sum, scale);
                 if kind.sums_minima() {
-                    *out += scaled_f32(sums.mins[token][lane], min);
+                    *out += scaled_f32(i64::from(sums.mins[token][lane]), min);
                 }
             }
         }
     }
 }
 
-/// Minima meet 8 times the sum of their activations.
-pub(super) const MIN_SHIFT: i32 = 3;
+/// By how many bits the factors of minima were shifted right, which have 8 times the sum of activations.
+pub(super) const MIN_SHIFT: i32 = ROUND_SHIFT as i32 - 3;
 
 impl Kind {
-    /// By how many bits a sum of this kind was shifted right.
+    /// By how many bits the sums and factors of this kind were shifted right.
     pub(super) fn scale_shift(self) -> i32 {
-        if self == Self::Wide {
-            WIDE_SHIFT as i32
-        } else {
-            0
+        match self {
+            Self::Wide => WIDE_SHIFT as i32,
+            Self::NibbleSuper | Self::SixSuper => 0,
+            _ => (ROUND_SHIFT + self.dot_shift()) as i32,
         }
     }
 }
 
-/// Adds what one block of columns gives to every row and token.
+/// Adds what two blocks of 32 columns give, or the last one: sums of 16 bits meet scale times mantissa in 16 bits.
+fn add_pair(kind: Kind, tile: &Tile<'_>, pair: usize, activations: &Activations, sums: &mut Sums) {
+    let (tokens, places) = (activations.tokens(), activations.places());
+    let mut scaled = [[0i32; TILE_ROWS]; MAX_BLOCK_TOKENS];
+    let mut mins = [[0i32; TILE_ROWS]; MAX_BLOCK_TOKENS];
+    let blocks = activations.columns() / BLOCK;
+    for block in 2 * pair..blocks.min(2 * pair + 2) {
+        // The lower or the upper half of a number.
+        let of_block =
+            |both: &[i32], token: usize| (both[pair * places + token] >> (16 * (block % 2))) as i16;
+        for lane in 0..TILE_ROWS {
+            let at = block * TILE_ROWS + lane;
+            let weights = block_quants(kind, tile, block, lane);
+            for token in 0..tokens {
+                let inputs = inputs(kind, activations, block * places + token);
+                let dot = half(&weights, &inputs, 0) + half(&weights, &inputs, 1);
+                let dot = (dot + kind.dot_half(block % 2)) >> kind.dot_shift();
+                let factor = of_block(&activations.factors, token);
+                let factor = mul_round16(i16_at(tile.scales, at), factor);
+                add_product(&mut scaled[token][lane], dot as i16, factor);
+                if kind.sums_minima() {
+                    let factor = of_block(&activations.min_factors, token);
+                    add_product(&mut mins[token][lane], i16_at(tile.mins, at), factor);
+                }
+            }
+        }
+    }
+    let add = |sums: &mut [[i32; TILE_ROWS]], pairs: &[[i32; TILE_ROWS]]| {
+        for (token, pairs) in pairs.iter().enumerate().take(tokens) {
+            let shift = activations.shifts[pair * places + token];
+            for (sum, pair) in sums[token].iter_mut().zip(pairs) {
+                *sum = sum.wrapping_add(pair >> shift);
+            }
+        }
+    };
+    add(&mut sums.pairs, &scaled);
+    add(&mut sums.mins, &mins);
+}
+
+fn add_product(sum: &mut i32, a: i16, b: i16) {
+    *sum = sum.wrapping_add(i32::from(a) * i32::from(b));
+}
+
+/// Adds what one block of columns gives to every row and token, for kinds with super-blocks or wide numbers.
 fn add_block(
     kind: Kind,
     tile: &Tile<'_>,
@@ -74,7 +129,7 @@ fn add_block(
     sums: &mut Sums,
 ) {
     let (places, parts) = (activations.places(), kind.block() / BLOCK);
-    let mut dots = [[[0i32; 2]; TILE_ROWS]; MAX_BLOCK_TOKENS];
+    let mut dots = [[0i32; TILE_ROWS]; MAX_BLOCK_TOKENS];
     if kind == Kind::NibbleSuper {
         add_offsets(tile, block, activations, &mut dots);
     }
@@ -86,31 +141,19 @@ fn add_block(
         for (token, dots) in dots.iter_mut().enumerate().take(activations.tokens()) {
             let at = part * places + token;
             let inputs = inputs(kind, activations, at);
-            let eight = if kind.sums_minima() {
-                -activations.zeros[at]
-            } else {
-                0
-            };
             for ((dot, weights), factors) in dots.iter_mut().zip(&weights).zip(&factors) {
-                dot[0] +=
+                *dot +=
                     half(weights, &inputs, 0) * factors[0] + half(weights, &inputs, 1) * factors[1];
-                dot[1] += eight;
             }
         }
     }
     for (token, dots) in dots.iter().enumerate().take(activations.tokens()) {
         let mantissa = activations.mantissas[block * places + token];
-        let combined =
-            |scales, lane| i32::from(i16_at(scales, block * TILE_ROWS + lane)) * mantissa;
         for (lane, dot) in dots.iter().enumerate() {
-            let scale = combined(tile.scales, lane) >> kind.scale_shift();
+            let scale = i32::from(i16_at(tile.scales, block * TILE_ROWS + lane)) * mantissa;
+            let scale = scale >> kind.scale_shift();
             let sum = &mut sums.scaled[token][lane];
-            *sum = sum.wrapping_add(i64::from(dot[0]) * i64::from(scale));
-            if kind.sums_minima() {
-                let scale = combined(tile.mins, lane);
-                let sum = &mut sums.mins[token][lane];
-                *sum = sum.wrapping_add(i64::from(dot[1]) * i64::from(scale));
-            }
+            *sum = sum.wrapping_add(i64::from(*dot) * i64::from(scale));
         }
     }
 }
@@ -120,7 +163,7 @@ fn add_offsets(
     tile: &Tile<'_>,
     block: usize,
     activations: &Activations,
-    dots: &mut [[[i32; 2]; TILE_ROWS]; MAX_BLOCK_TOKENS],
+    dots: &mut [[i32; TILE_ROWS]; MAX_BLOCK_TOKENS],
 ) {
     for (lane, bits) in tile.offset_bits().into_iter().enumerate() {
         let ratio = i16_at(tile.mins, block * TILE_ROWS + lane);
@@ -136,7 +179,7 @@ fn add_offsets(
                 .iter()
                 .zip(offsets.as_chunks::<2>().0);
             let pairs = pairs.map(|(sums, offsets)| pair_product(*sums, *offsets) >> bits);
-            dots[lane][0] += pairs.sum::<i32>();
+            dots[lane] += pairs.sum::<i32>();
         }
     }
 }

@@ -4,9 +4,9 @@ use super::{
     Kernels, MAX_BLOCK_TOKENS, NO_SCORE, QUERY_SPLIT_BITS, Query, SCORE_LIMIT, available, portable,
     select,
 };
-use crate::layout::activations::Activations;
+use crate::layout::activations::{Activations, Rule};
 use crate::layout::encode::{self, RowBlock};
-use crate::layout::{Kind, Matrix, TILE_ROWS};
+use crate::layout::{BLOCK, Kind, Matrix, TILE_ROWS};
 use crate::workers::{Alone, Columns};
 
 /// A small generator (SplitMix64) so that tests repeat.
@@ -231,6 +231,49 @@ fn a_product_is_the_sum_of_weights_times_inputs() {
             let (sum, size) = products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()));
             let error = (f64::from(f32::from_bits(bits)) - sum).abs();
             assert!(error < 0.002 * size, "{kind:?}: {error} of {size}");
+        }
+    }
+}
+
+/// What 16-bit factors and shifted sums lose, apart from what rounding activations loses.
+#[test]
+fn scales_for_32_columns_lose_little() {
+    let mut random = Random(6);
+    let rule = Rule::Block;
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.rule() == rule) {
+        for columns in [32, 96, 896, 4864] {
+            let rows = TILE_ROWS;
+            let bytes = matrix_bytes(kind, rows, columns, Fill::Random, &mut random);
+            let matrix = Matrix::new(kind, rows, columns, &bytes).expect("the bytes fit the shape");
+            // Blocks of very different sizes, as models have them.
+            let x: Vec<f32> = (0..columns)
+                .map(|i| random.float() * [1.0, 0.1, 30.0, 0.01, 3.0][i / BLOCK % 5])
+                .collect();
+            let activations = quantized(select(), kind, &x, columns);
+            let found = product(select(), &matrix, &activations);
+            let (mut lost, mut rounded, mut size) = (0.0f64, 0.0f64, 0.0f64);
+            for (row, bits) in found.into_iter().enumerate() {
+                let mut weights = vec![0.0; columns];
+                crate::layout::row_to_f32(&matrix, row, &mut weights);
+                let (mut exact, mut quantized) = (0.0, 0.0);
+                for (column, weight) in weights.iter().enumerate() {
+                    let (mantissa, exponent) = activations.scale_of(0, column);
+                    let scale = f64::from(mantissa) * 2f64.powi(exponent);
+                    let quant = f64::from(activations.quants[column / BLOCK][column % BLOCK]);
+                    let input = quant * scale;
+                    quantized += f64::from(*weight) * input;
+                    exact += f64::from(*weight) * f64::from(x[column]);
+                }
+                lost += (f64::from(f32::from_bits(bits)) - quantized).powi(2);
+                rounded += (quantized - exact).powi(2);
+                size += exact.powi(2);
+            }
+            let [lost, rounded] = [lost, rounded].map(|sum| (sum / size).sqrt());
+            println!("{kind:?}, {columns}: lost {lost:.6}, by rounding activations {rounded:.6}");
+            assert!(
+                lost < 0.25 * rounded,
+                "{kind:?}, {columns}: {lost} of {rounded}"
+            );
         }
     }
 }

@@ -15,9 +15,7 @@
 //! 63 * 127 * 2 = 16,002.
 
 use super::lanes::{Avx2, Lanes, NoDot};
-use super::products::{
-    BYTE, FIVE, Inputs, NIBBLE, Products, SixZeros, Wide, add_multiple, add_scaled,
-};
+use super::products::{BYTE, FIVE, Inputs, NIBBLE, Products, SixZeros, dot_half};
 use crate::layout::activations::two_i16;
 use core::arch::x86_64::__m256i;
 
@@ -25,27 +23,21 @@ type V = Avx2<NoDot>;
 
 impl Products for V {
     #[inline(always)]
-    fn add_block<const KIND: u8, const G: usize>(
+    fn dots<const KIND: u8, const PLACE: usize, const G: usize>(
         self,
-        totals: &mut [Wide<Self>; G],
         weights: &[__m256i; 8],
         inputs: &Inputs<'_, G>,
-        scales: __m256i,
-        mantissas: &[i32; G],
-    ) {
-        let both = self.pair(scales, scales);
-        for (token, totals) in totals.iter_mut().enumerate() {
+    ) -> [__m256i; G] {
+        let mut dots = [self.zero(); G];
+        for (token, dot) in dots.iter_mut().enumerate() {
             let start = start::<KIND, G>(self, inputs, token);
-            if KIND == BYTE {
-                let dots = self.bytes(start, weights, inputs, token);
-                let scales = self.madd(scales, self.splat(mantissas[token]));
-                add_scaled(self, totals, dots, scales);
-            } else {
-                // Below 2^31: at most 16 * 127 * 32 * 32,767.
-                let scaled = self.madd(sums(self, start, weights, inputs, token, 0), both);
-                add_multiple(self, totals, scaled, mantissas[token]);
-            }
+            let sum = match KIND {
+                BYTE => self.bytes(start, weights, inputs, token),
+                _ => self.madd(sums(self, start, weights, inputs, token, 0), ones(self)),
+            };
+            *dot = self.add(sum, self.splat(dot_half::<KIND>(PLACE)));
         }
+        dots
     }
 
     #[inline(always)]
@@ -112,9 +104,8 @@ impl V {
 fn start<const KIND: u8, const G: usize>(v: V, inputs: &Inputs<'_, G>, token: usize) -> __m256i {
     let eights = v.splat(inputs.pair_zeros[token]);
     match KIND {
-        NIBBLE | BYTE => eights,
         FIVE => v.add16(eights, eights),
-        _ => v.zero(),
+        _ => eights,
     }
 }
 

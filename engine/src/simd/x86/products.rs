@@ -1,7 +1,7 @@
 //! Matrix products, for any vectors. What differs is how 32 columns of bytes become sums: see [`Products`].
 
 use super::lanes::Lanes;
-use crate::layout::activations::{Activations, PARTS, two_i16};
+use crate::layout::activations::{Activations, PARTS, Rule, two_i16};
 use crate::layout::{BLOCK, GROUP_BYTES, Kind, Matrix, NIBBLE_BYTES, TILE_ROWS, Tile, WIDE_SHIFT};
 use crate::simd::MAX_BLOCK_TOKENS;
 use crate::simd::portable::MIN_SHIFT;
@@ -11,16 +11,13 @@ use core::ops::Range;
 /// How unsigned weights of eight groups of four columns meet signed activations. Weights have a zero point of 8
 /// ([`Kind::Nibble`], [`Kind::NibbleSuper`]), 16, 32 or 128, or none.
 pub(super) trait Products: Lanes {
-    /// Adds to `sums` scale * mantissa * products of 32 columns, the zero point of `KIND` taken off, in 64 bits. Each
-    /// row has its scale, 16 bits in the low half of its lane, and each token its mantissa.
-    fn add_block<const KIND: u8, const G: usize>(
+    /// Sums of the products of 32 columns, for each token; the zero point of `KIND` is taken off, and what makes the
+    /// sum's shift round is added: that of the first or of the second of two blocks.
+    fn dots<const KIND: u8, const PLACE: usize, const G: usize>(
         self,
-        sums: &mut [Wide<Self>; G],
         weights: &[Self::Int; 8],
         inputs: &Inputs<'_, G>,
-        scales: Self::Int,
-        mantissas: &[i32; G],
-    );
+    ) -> [Self::Int; G];
 
     /// Adds to `totals` factor * products of 32 columns for two blocks, zero point 8, pairs of factors below 64.
     fn scaled_nibbles<const G: usize>(
@@ -56,8 +53,8 @@ pub(super) struct Inputs<'a, const G: usize> {
     pub(super) quants: &'a [[i8; BLOCK]; G],
     /// See [`Activations::pair_zeros`].
     pub(super) pair_zeros: &'a [i32; G],
-    /// See [`Activations::zeros`].
-    pub(super) zeros: &'a [i32; G],
+    /// Where 32-bit sums begin.
+    pub(super) starts: &'a [i32; G],
 }
 
 impl<const G: usize> Inputs<'_, G> {
@@ -80,11 +77,12 @@ pub(super) type Wide<V> = [<V as Lanes>::Int; 2];
 
 /// Sums of some rows of a tile for each token.
 pub(super) struct Sums<V: Lanes, const TOKENS: usize> {
-    /// Fixed-point sums of products, and of minima.
+    /// Fixed-point sums of products, for kinds with super-blocks or wide numbers.
     pub(super) scaled: [Wide<V>; TOKENS],
-    pub(super) mins: [Wide<V>; TOKENS],
-    /// The same within one super-block, before it meets its scales.
+    /// Sums within one super-block, before it meets its scales; for other kinds of bytes, those of pairs of blocks.
     dots: [V::Int; TOKENS],
+    /// Sums of minima.
+    mins: [V::Int; TOKENS],
 }
 
 impl<V: Lanes, const TOKENS: usize> Sums<V, TOKENS> {
@@ -92,8 +90,8 @@ impl<V: Lanes, const TOKENS: usize> Sums<V, TOKENS> {
     fn new(v: V) -> Self {
         Self {
             scaled: [[v.zero(); 2]; TOKENS],
-            mins: [[v.zero(); 2]; TOKENS],
             dots: [v.zero(); TOKENS],
+            mins: [v.zero(); TOKENS],
         }
     }
 }
@@ -198,9 +196,11 @@ pub(super) fn multiply_tokens<V: Lanes, M: Method<V>, const TOKENS: usize>(
             used,
         };
         for sums in &mut sums[..V::TILE_VECTORS] {
-            sums.scaled[..used].fill([v.zero(); 2]);
-            if kind.sums_minima() {
-                sums.mins[..used].fill([v.zero(); 2]);
+            if kind.rule() == Rule::Block {
+                sums.dots[..used].fill(v.zero());
+                sums.mins[..used].fill(v.zero());
+            } else {
+                sums.scaled[..used].fill([v.zero(); 2]);
             }
         }
         match kind {
@@ -219,6 +219,15 @@ pub(super) const NIBBLE: u8 = Kind::Nibble as u8;
 pub(super) const NIBBLE_MIN: u8 = Kind::NibbleMin as u8;
 pub(super) const FIVE: u8 = Kind::Five as u8;
 pub(super) const BYTE: u8 = Kind::Byte as u8;
+
+/// [`Kind::dot_half`]
+pub(super) const fn dot_half<const KIND: u8>(place: usize) -> i32 {
+    match KIND {
+        FIVE => Kind::Five.dot_half(place),
+        BYTE => Kind::Byte.dot_half(place),
+        _ => 0,
+    }
+}
 
 /// A tile, and the activations that it meets.
 pub(super) struct TileTask<'a, V> {
@@ -297,10 +306,11 @@ fn fetch<V: Lanes>(v: V, bytes: &[u8]) {
 }
 
 /// The activations of 32 columns, `[places]`.
+#[derive(Clone, Copy)]
 struct BlockInputs<'a> {
     quants: &'a [[i8; BLOCK]],
     pair_zeros: &'a [i32],
-    zeros: &'a [i32],
+    starts: &'a [i32],
 }
 
 impl<'a> BlockInputs<'a> {
@@ -308,14 +318,14 @@ impl<'a> BlockInputs<'a> {
     #[inline(always)]
     fn groups<const G: usize>(&self) -> impl Iterator<Item = Inputs<'a, G>> + use<'a, G> {
         let quants = self.quants.as_chunks::<G>().0.iter();
-        let zeros = self.zeros.as_chunks::<G>().0;
-        let starts = self.pair_zeros.as_chunks::<G>().0.iter().zip(zeros);
+        let starts = self.starts.as_chunks::<G>().0;
+        let starts = self.pair_zeros.as_chunks::<G>().0.iter().zip(starts);
         quants
             .zip(starts)
-            .map(|(quants, (pair_zeros, zeros))| Inputs {
+            .map(|(quants, (pair_zeros, starts))| Inputs {
                 quants,
                 pair_zeros,
-                zeros,
+                starts,
             })
     }
 }
@@ -349,19 +359,19 @@ impl<V: Lanes> TileTask<'_, V> {
         self.tile.quants.chunks_exact(bytes).zip(near.zip(far))
     }
 
-    /// The activations, block by block of 32 columns.
+    /// The activations, block by block of 32 columns, and where 32-bit sums begin: one of the vectors of that kind.
     #[inline(always)]
-    fn inputs(&self) -> impl Iterator<Item = BlockInputs<'_>> {
+    fn inputs<'a>(&'a self, starts: &'a [i32]) -> impl Iterator<Item = BlockInputs<'a>> {
         let (all, places) = (self.activations, self.places);
         let quants = all.quants.chunks_exact(places);
-        let zeros = all.zeros.chunks_exact(places);
-        let starts = all.pair_zeros.chunks_exact(places).zip(zeros);
+        let starts = starts.chunks_exact(places);
+        let starts = all.pair_zeros.chunks_exact(places).zip(starts);
         quants
             .zip(starts)
-            .map(|(quants, (pair_zeros, zeros))| BlockInputs {
+            .map(|(quants, (pair_zeros, starts))| BlockInputs {
                 quants,
                 pair_zeros,
-                zeros,
+                starts,
             })
     }
 }
@@ -379,31 +389,51 @@ impl<V: Products> TileTask<'_, V> {
             FIVE => NIBBLE_BYTES + GROUP_BYTES,
             _ => 2 * NIBBLE_BYTES,
         };
-        let quants = self.quants(bytes);
-        let scales = self.tile.scales.chunks_exact(SCALE_BYTES);
-        let mut mins = self.tile.mins.chunks_exact(SCALE_BYTES);
-        let mantissas = self.activations.mantissas.chunks_exact(self.places);
-        let factors = self.activations.min_factors.chunks_exact(self.places);
-        let inputs = self.inputs().zip(mantissas.zip(factors));
-        for (((quants, next), scales), (inputs, (mantissas, factors))) in
-            quants.zip(scales).zip(inputs)
-        {
+        let mut quants = self.quants(bytes);
+        let mut inputs = self.inputs(match KIND {
+            FIVE => &self.activations.starts_of_five,
+            BYTE => &self.activations.starts_of_bytes,
+            _ => &self.activations.zeros,
+        });
+        // Behind the last of an odd number of blocks there is room, and factors are 0.
+        let scales = self.tile.scales.chunks_exact(2 * SCALE_BYTES);
+        let mut mins = self.tile.mins.chunks_exact(2 * SCALE_BYTES);
+        let factors = self.activations.factors.chunks_exact(self.places);
+        let factors = factors.zip(self.activations.min_factors.chunks_exact(self.places));
+        let shifts = self.activations.shifts.chunks_exact(self.places);
+        for (scales, ((factors, min_factors), shifts)) in scales.zip(factors.zip(shifts)) {
+            let (Some((low, next)), Some(low_inputs)) = (quants.next(), inputs.next()) else {
+                return;
+            };
             self.fetch(next);
+            let (high, next) = quants.next().unwrap_or((low, next));
+            self.fetch(next);
+            let high_inputs = inputs.next().unwrap_or(low_inputs);
             let mins = mins.next().filter(|_| KIND == NIBBLE_MIN).unwrap_or(scales);
             for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
                 let rows = self.rows(part);
-                let weights = rows.unpack::<KIND>(quants);
-                let (scales, mins) = (rows.scales(scales), rows.mins(mins));
-                let scaled = sums.scaled[..self.used].as_chunks_mut::<G>().0.iter_mut();
-                let sums = scaled.zip(sums.mins.as_chunks_mut::<G>().0);
-                let mantissas = mantissas.as_chunks::<G>().0.iter();
-                let numbers = mantissas.zip(factors.as_chunks::<G>().0);
-                let groups = inputs.groups().zip(numbers).zip(sums);
-                for ((inputs, (mantissas, factors)), (scaled, min_sums)) in groups {
-                    v.add_block::<KIND, G>(scaled, &weights, &inputs, scales, mantissas);
-                    if KIND == NIBBLE_MIN {
-                        for (sums, factor) in min_sums.iter_mut().zip(factors) {
-                            add_multiple(v, sums, mins, *factor);
+                let weights = [rows.unpack::<KIND>(low), rows.unpack::<KIND>(high)];
+                let (scales, mins) = (rows.pair(scales), rows.pair(mins));
+                let dots = sums.dots[..self.used].as_chunks_mut::<G>().0.iter_mut();
+                let sums = dots.zip(sums.mins.as_chunks_mut::<G>().0);
+                let factors = factors.as_chunks::<G>().0.iter();
+                let factors = factors.zip(min_factors.as_chunks::<G>().0);
+                let factors = factors.zip(shifts.as_chunks::<G>().0);
+                let inputs = low_inputs.groups::<G>().zip(high_inputs.groups::<G>());
+                for (((low, high), ((factors, min_factors), shifts)), (sums, min_sums)) in
+                    inputs.zip(factors).zip(sums)
+                {
+                    let low = v.dots::<KIND, 0, G>(&weights[0], &low);
+                    let high = v.dots::<KIND, 1, G>(&weights[1], &high);
+                    for token in 0..G {
+                        let both = pair_of_dots::<V, KIND>(v, low[token], high[token]);
+                        let factors = v.mul_round16(scales, v.splat(factors[token]));
+                        let shift = v.splat(shifts[token]);
+                        let product = v.sar_each(v.madd(both, factors), shift);
+                        sums[token] = v.add(sums[token], product);
+                        if KIND == NIBBLE_MIN {
+                            let product = v.madd(mins, v.splat(min_factors[token]));
+                            min_sums[token] = v.add(min_sums[token], v.sar_each(product, shift));
                         }
                     }
                 }
@@ -418,7 +448,7 @@ impl<V: Products> TileTask<'_, V> {
         sums: &mut [Sums<V, TOKENS>; 2],
     ) {
         let v = self.v;
-        let mut inputs = self.inputs();
+        let mut inputs = self.inputs(&self.activations.zeros);
         let mut quants = self.quants(2 * NIBBLE_BYTES);
         let input_sums = self.activations.sums.chunks_exact(self.places);
         let offsets = Offsets::new(self.tile);
@@ -478,7 +508,9 @@ impl<V: Products> TileTask<'_, V> {
         let zeros = of_8.zip(of_16.chunks_exact(self.places));
         let quants = self.quants(bytes);
         let factors = self.tile.subscales.chunks_exact(2 * TILE_ROWS);
-        let blocks = quants.zip(factors).zip(self.inputs().zip(zeros));
+        let blocks = quants
+            .zip(factors)
+            .zip(self.inputs(&self.activations.zeros).zip(zeros));
         for (block, (((quants, next), factors), (inputs, (of_8, of_16)))) in blocks.enumerate() {
             self.fetch(next);
             for (part, sums) in sums[..V::TILE_VECTORS].iter_mut().enumerate() {
@@ -561,13 +593,19 @@ impl<V: Lanes> TileTask<'_, V> {
         out: &mut [f32],
     ) {
         let v = self.v;
-        let exponent = self.activations.exponents[token];
+        let exponent = self.activations.exponent(token);
         let parts = sums[..V::TILE_VECTORS].iter().enumerate();
         for ((part, sums), out) in parts.zip(out.chunks_mut(V::LANES)) {
             let rows = self.rows(part);
-            let mut values = rows.floats(sums.scaled[token], scale, exponent + kind.scale_shift());
+            let values = match kind.rule() {
+                Rule::Block => v.to_f32(sums.dots[token]),
+                _ => v.to_f32_64(sums.scaled[token][0], sums.scaled[token][1]),
+            };
+            let powers = rows.powers_of_two(scale, exponent + kind.scale_shift());
+            let mut values = v.mul_f32(values, powers);
             if kind.sums_minima() {
-                let mins = rows.floats(sums.mins[token], min, exponent - MIN_SHIFT);
+                let powers = rows.powers_of_two(min, exponent + MIN_SHIFT);
+                let mins = v.mul_f32(v.to_f32(sums.mins[token]), powers);
                 values = v.add_f32(values, mins);
             }
             if out.len() == V::LANES {
@@ -595,11 +633,11 @@ impl<V: Lanes> Rows<V> {
         self.v.widen_u16_bytes(&of_block[2 * self.first..])
     }
 
-    /// These rows' minima among those of a block, as numbers of 32 bits.
+    /// These rows' scales or minima among those of two blocks, the first one's in the low halves.
     #[inline(always)]
-    pub(super) fn mins(self, of_block: &[u8]) -> V::Int {
-        let v = self.v;
-        v.sar::<16>(v.shl::<16>(self.scales(of_block)))
+    fn pair(self, of_blocks: &[u8]) -> V::Int {
+        let (low, high) = of_blocks.split_at(SCALE_BYTES);
+        self.v.pair(self.scales(low), self.scales(high))
     }
 
     /// Weights of the eight groups of a block.
@@ -671,24 +709,25 @@ impl<V: Lanes> Rows<V> {
         weights
     }
 
-    /// [`crate::ops::scaled_f32`] of a vector's rows.
+    /// [`crate::ops::power_of_two`] of the sums of these rows' exponents and another one.
     #[inline(always)]
-    fn floats(self, sums: Wide<V>, rows: &[i16; TILE_ROWS], exponent: i32) -> V::Float {
+    fn powers_of_two(self, rows: &[i16; TILE_ROWS], exponent: i32) -> V::Float {
         let v = self.v;
         let exponents = v.add(v.widen_i16(&rows[self.first..]), v.splat(exponent));
         let (lowest, highest) = crate::ops::EXPONENTS.into_inner();
         let exponents = v.min(v.max(exponents, v.splat(lowest)), v.splat(highest));
-        let factors = v.as_floats(v.shl::<23>(v.add(exponents, v.splat(127))));
-        v.mul_f32(v.to_f32_64(sums[0], sums[1]), factors)
+        v.as_floats(v.shl::<23>(v.add(exponents, v.splat(127))))
     }
 }
 
-/// `sums += x * factor`, in 64 bits.
+/// Sums of 32 columns of two blocks in 16 bits each: see [`Kind::dot_shift`].
 #[inline(always)]
-pub(super) fn add_multiple<V: Lanes>(v: V, sums: &mut Wide<V>, x: V::Int, factor: i32) {
-    let factor = v.splat(factor);
-    sums[0] = v.add64(sums[0], v.mul_even(x, factor));
-    sums[1] = v.add64(sums[1], v.mul_even(v.odd(x), factor));
+fn pair_of_dots<V: Lanes, const KIND: u8>(v: V, low: V::Int, high: V::Int) -> V::Int {
+    match KIND {
+        FIVE => v.pair(v.sar::<1>(low), v.sar::<1>(high)),
+        BYTE => v.pair(v.sar::<4>(low), v.sar::<4>(high)),
+        _ => v.pair(low, high),
+    }
 }
 
 /// `sums += dots * scales`, in 64 bits.

@@ -14,32 +14,18 @@
 use super::lanes::Dot;
 #[cfg(test)]
 use super::lanes::{Avx2, Lanes};
-use super::products::{BYTE, FIVE, Inputs, NIBBLE_MIN, Products, SixZeros, Wide, add_scaled};
+use super::products::{Inputs, NIBBLE, Products, SixZeros};
 
 impl<V: Dot> Products for V {
     #[inline(always)]
-    fn add_block<const KIND: u8, const G: usize>(
+    fn dots<const KIND: u8, const PLACE: usize, const G: usize>(
         self,
-        totals: &mut [Wide<V>; G],
         weights: &[V::Int; 8],
         inputs: &Inputs<'_, G>,
-        scales: V::Int,
-        mantissas: &[i32; G],
-    ) {
-        // -8 times the sum.
-        let mut sums = splats(self, inputs.zeros);
-        for sum in &mut sums {
-            *sum = match KIND {
-                NIBBLE_MIN => self.zero(),
-                FIVE => self.shl::<1>(*sum),
-                BYTE => self.shl::<4>(*sum),
-                _ => *sum,
-            };
-        }
+    ) -> [V::Int; G] {
+        let mut sums = splats(self, inputs.starts);
         add_dots(self, &mut sums, weights, inputs, 0);
-        for ((total, sum), mantissa) in totals.iter_mut().zip(sums).zip(mantissas) {
-            add_scaled(self, total, sum, self.madd(scales, self.splat(*mantissa)));
-        }
+        sums
     }
 
     #[inline(always)]
@@ -50,11 +36,9 @@ impl<V: Dot> Products for V {
         inputs: &[Inputs<'_, G>; 2],
         factors: V::Int,
     ) {
-        let mut sums = [splats(self, inputs[0].zeros), splats(self, inputs[1].zeros)];
-        for ((sums, weights), inputs) in sums.iter_mut().zip(weights).zip(inputs) {
-            add_dots(self, sums, weights, inputs, 0);
-        }
-        add_pairs(self, totals, sums, factors);
+        let low = self.dots::<NIBBLE, 0, G>(&weights[0], &inputs[0]);
+        let high = self.dots::<NIBBLE, 1, G>(&weights[1], &inputs[1]);
+        add_pairs(self, totals, [low, high], factors);
     }
 
     #[inline(always)]
