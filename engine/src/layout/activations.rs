@@ -252,13 +252,18 @@ impl Activations {
         }
         if self.rule == Some(Rule::Block) {
             self.pair_blocks();
-            let starts = self.starts_of_five.iter_mut();
-            let starts = starts.zip(&mut self.starts_of_bytes);
-            for (at, ((five, byte), zero)) in starts.zip(&self.zeros).enumerate() {
-                let place = at / self.places % 2;
-                *five = 2 * zero + Kind::Five.dot_half(place);
-                *byte = 16 * zero + Kind::Byte.dot_half(place);
-            }
+            self.round_starts();
+        }
+    }
+
+    /// Sets where sums begin that are shifted afterwards.
+    fn round_starts(&mut self) {
+        let starts = self.starts_of_five.iter_mut();
+        let starts = starts.zip(&mut self.starts_of_bytes);
+        for (at, ((five, byte), zero)) in starts.zip(&self.zeros).enumerate() {
+            let place = at / self.places % 2;
+            *five = 2 * zero + Kind::Five.dot_half(place);
+            *byte = 16 * zero + Kind::Byte.dot_half(place);
         }
     }
 
