@@ -2,8 +2,10 @@
 //!
 //! A block's scale is `mantissa * 2^exponent` with one exponent for the vector: the largest block's mantissa has 15
 //! bits, those of smaller blocks fewer. What a small block loses by that is less than a hundredth of what rounding the
-//! largest one's numbers to 8 bits loses. Under [`Rule::Block`] two neighbours have an exponent of their own. Blocks are those of ggml, so that results can be compared with engines that
-//! follow it: [`Rule::Block`] has those of its Q8_0 and [`Rule::Super`] those of its Q8_K.
+//! largest one's numbers to 8 bits loses. Under [`Rule::Block`] two neighbours have an exponent of their own.
+//!
+//! Blocks are those of ggml, so that results can be compared with engines that follow it: [`Rule::Block`] has those of
+//! its Q8_0 and [`Rule::Super`] those of its Q8_K.
 
 use super::{BLOCK, Kind, SUPER_BLOCK, mul_round16};
 use crate::ops::{exponent_of, power_of_two, to_integer};

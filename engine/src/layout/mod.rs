@@ -24,8 +24,8 @@
 //! and one conversion to f32 at its end.
 //!
 //! # Scales for 32 columns
-//! With a scale for so few columns, exact products of 64 bits would cost a third of the time. A block's sum is shifted
-//! right until it fits 16 bits (`Kind::dot_shift`), scale times mantissa is rounded to 16 bits (`mul_round16`), and the
+//! With a scale for so few columns, exact products of 64 bits took 24 multiplications beside 64 useful ones; what
+//! follows takes 8. A block's sum is shifted right until it fits 16 bits (`Kind::dot_shift`), scale times mantissa is rounded to 16 bits (`mul_round16`), and the
 //! products of two blocks are added in 32 bits (`VPMADDWD`) and shifted right, so that a row's fit. What is lost is far
 //! below what rounding activations to 8 bits loses: sums of some thousands have a step of 16 at most, and factors have
 //! 15 bits for the larger one of two blocks' activations.

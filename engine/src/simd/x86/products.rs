@@ -9,7 +9,7 @@ use crate::workers::Columns;
 use core::ops::Range;
 
 /// How unsigned weights of eight groups of four columns meet signed activations. Weights have a zero point of 8
-/// ([`Kind::Nibble`], [`Kind::NibbleSuper`]), 16, 32 or 128, or none.
+/// ([`Kind::Nibble`], [`Kind::NibbleMin`], [`Kind::NibbleSuper`]), 16, 32 or 128.
 pub(super) trait Products: Lanes {
     /// Sums of the products of 32 columns, for each token; the zero point of `KIND` is taken off, and what makes the
     /// sum's shift round is added: that of the first or of the second of two blocks.
@@ -723,6 +723,7 @@ impl<V: Lanes> Rows<V> {
 /// Sums of 32 columns of two blocks in 16 bits each: see [`Kind::dot_shift`].
 #[inline(always)]
 fn pair_of_dots<V: Lanes, const KIND: u8>(v: V, low: V::Int, high: V::Int) -> V::Int {
+    const { assert!(Kind::Five.dot_shift() == 1 && Kind::Byte.dot_shift() == 4) };
     match KIND {
         FIVE => v.pair(v.sar::<1>(low), v.sar::<1>(high)),
         BYTE => v.pair(v.sar::<4>(low), v.sar::<4>(high)),
